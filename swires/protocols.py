@@ -1,0 +1,57 @@
+"""The two seams of a search: what samples and what scores."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from swires.stages import Stage
+from swires.types import FinishReason, Problem, Sampling, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """New text and ids of candidate `index`; the last chunk of a candidate has its `finish_reason`.
+
+    `logprob` (the candidate's sum, in nats, where asked for) and the prompt tokens of the engine request (`cached` of
+    them not computed again) come with the last chunk.
+    """
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+
+
+class Engine(Protocol):
+    def generate(
+        self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
+        """Sample `n` continuations of `prefix` (token ids after the prompt) through the closing tag of `stage`.
+
+        Candidates are handed on as they finish, with `live` also as they grow. Closing the generator aborts what still
+        runs. With a seed, candidate i is sampled with seed + i. Raises EngineError.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores in standard deviations from the scorer's calibrated mean for the stage, and the tokens it computed."""
+
+    values: tuple[float, ...]
+    num_tokens: int = 0
+    num_cached_tokens: int = 0
+
+
+class Scorer(Protocol):
+    @property
+    def needs_likelihood(self) -> bool:
+        """Whether candidates must carry their log-probability."""
+        ...
+
+    async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
+        """Score the newest candidate of each trajectory. Raises ScorerError."""
+        ...

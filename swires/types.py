@@ -1,0 +1,111 @@
+"""The frozen values that a search passes on."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from swires.stages import Stage
+
+FinishReason: TypeAlias = Literal["stop", "length", "cut"]
+"""`stop`: at the stage's closing tag, a stop string or the end of the answer; `length`: at `max_tokens`;
+`cut`: the search did not wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A rendered prompt with its images. `prompt` is the engine's own form of it, opaque to the search."""
+
+    prompt: object
+    num_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How candidates are sampled; `max_tokens` bounds one candidate, `likelihood` asks for log-probabilities."""
+
+    temperature: float = 0.6
+    top_p: float = 0.9
+    max_tokens: int = 2048
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    likelihood: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled continuation up to the end of `stage`: its text and ids as sampled, tags included."""
+
+    id: int
+    stage: Stage
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    logprob: float | None = None
+
+    @property
+    def mean_logprob(self) -> float | None:
+        return None if self.logprob is None else self.logprob / max(1, len(self.token_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Chosen candidates, first stage to last, with the score of each (None where none was asked for)."""
+
+    candidates: tuple[Candidate, ...] = ()
+    scores: tuple[float | None, ...] = ()
+
+    def then(self, candidate: Candidate, score: float | None = None) -> "Trajectory":
+        return Trajectory((*self.candidates, candidate), (*self.scores, score))
+
+    @property
+    def last(self) -> Candidate:
+        return self.candidates[-1]
+
+    @property
+    def score(self) -> float | None:
+        return self.scores[-1] if self.scores else None
+
+    @property
+    def text(self) -> str:
+        return "".join(candidate.text for candidate in self.candidates)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return tuple(token for candidate in self.candidates for token in candidate.token_ids)
+
+
+ROOT = Trajectory()
+
+
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """Sample `samples` continuations of each of `parents` through `stage`.
+
+    `final` promises that the answer descends from one of the resulting trajectories, so that what `parents` have in
+    common, and the tokens of a lone candidate, may be shown at once. `stop` ends a candidate before its stage does.
+    """
+
+    stage: Stage
+    parents: tuple[Trajectory, ...]
+    samples: int
+    final: bool = True
+    scored: bool = True
+    greedy: bool = False
+    stop: tuple[str, ...] = ()
+
+    @property
+    def num_candidates(self) -> int:
+        return len(self.parents) * self.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a policy returns; `accepted` is None for a policy that has no threshold."""
+
+    answer: Trajectory
+    accepted: bool | None = None
+
+
+Flow: TypeAlias = Generator[Expand, tuple[Trajectory, ...], Outcome]
+"""A policy at work: yields what to sample, is sent the scored trajectories (in order: parent by parent, sample by
+sample), returns the outcome."""
