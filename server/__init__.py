@@ -1,0 +1,1 @@
+"""The shell around the search: HTTP in and out, engines and scorers, settings, metrics."""

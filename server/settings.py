@@ -1,0 +1,56 @@
+"""Settings of the server: options of `swires serve`, else SWIRES_* variables. Nothing else reads the environment."""
+
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PolicyName = Literal["swires", "stage_beam", "sentence_beam", "best_of_n", "greedy"]
+PresetName = Literal["fast", "balanced", "thorough"]
+
+MIB = 1024 * 1024
+
+
+def _names(value: object) -> object:
+    """`a,b` as it stands in a variable or on the command line."""
+    return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """The fields in the order of `swires serve --help`; each description is the help of its option."""
+
+    model_config = SettingsConfigDict(env_prefix="SWIRES_", env_ignore_empty=True, frozen=True, allow_inf_nan=False)
+
+    model: str = Field(min_length=1, description="checkpoint to serve: a directory or a Hugging Face id")
+    served_name: str | None = Field(None, description="model name for clients; by default the last part of --model")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+    scorers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (), description="scorers to offer, the first is the default: verifier,likelihood; by default those calibrated"
+    )
+    policy: PolicyName = Field("swires", description="search policy of requests that name none")
+    preset: PresetName = Field("balanced", description="preset of requests that name none")
+    temperature: float = Field(0.6, gt=0, le=2, description="sampling temperature of requests that name none")
+    top_p: float = Field(0.9, gt=0, le=1, description="nucleus of requests that name none")
+
+    max_generations: int = Field(64, ge=1, description="greatest number of candidates that one search may sample")
+    max_total_tokens: int = Field(
+        65_536, ge=1, description="greatest number of tokens one search may generate and score"
+    )
+    max_answer_tokens: int = Field(8_192, ge=1, description="greatest number of tokens in one answer")
+    timeout_s: float = Field(120, gt=0, description="greatest number of seconds that one search may take")
+    max_candidates: int = Field(64, ge=1, description="candidates that all searches together may sample at once")
+    max_waiting: int = Field(64, ge=0, description="searches that may wait for their turn; more are answered with 503")
+
+    max_body_mib: int = Field(32, ge=1, description="greatest size of a request in MiB")
+    max_images: int = Field(1, ge=0, description="greatest number of images in a request")
+    max_image_mib: int = Field(16, ge=1, description="greatest size of one encoded image in MiB")
+    max_image_pixels: int = Field(32_000_000, ge=1, description="greatest number of pixels in one image")
+    keep_alive_s: float = Field(15, gt=0, le=15, description="seconds of silence in a stream before a comment")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the log tells")
+
+    @property
+    def name(self) -> str:
+        return self.served_name or PurePath(self.model).name

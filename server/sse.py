@@ -1,0 +1,92 @@
+"""Server-sent events as OpenAI clients read them: chunks of JSON, a comment where none comes for a while, [DONE]."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from server.disconnect import while_connected
+from server.errors import failure
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+logger = logging.getLogger(__name__)
+
+
+class EventStream(Response):
+    """Streams `chunks` and closes them, at the latest when the client hangs up.
+
+    The status goes out with the first chunk, or after `keep_alive_s` without one: an error before that is raised, to
+    be answered with a status of its own; an error after that is the last chunk.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, chunks: AsyncGenerator[Mapping[str, object], None], *, keep_alive_s: float) -> None:
+        self.status_code = 200
+        self.background = None
+        self.lines = kept_alive(encoded(chunks), keep_alive_s)
+        self.init_headers(HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(ClientDisconnect):
+            await while_connected(receive, self._stream(send))
+
+    async def _stream(self, send: Send) -> None:
+        async with aclosing(self.lines) as lines, aclosing(ended(lines)) as rest:
+            head = await anext(lines)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(_body(head))
+            async for line in rest:
+                await send(_body(line))
+            await send(_body(b"", more=False))
+
+
+async def encoded(chunks: AsyncGenerator[Mapping[str, object], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield encode(chunk)
+
+
+async def kept_alive(lines: AsyncGenerator[bytes, None], keep_alive_s: float) -> AsyncGenerator[bytes, None]:
+    """`lines`, with a comment whenever none has come for `keep_alive_s` seconds."""
+    async with aclosing(lines):
+        while True:
+            pending = asyncio.ensure_future(anext(lines, None))
+            try:
+                while not (await asyncio.wait((pending,), timeout=keep_alive_s))[0]:
+                    yield KEEP_ALIVE
+            finally:
+                pending.cancel()
+                await asyncio.gather(pending, return_exceptions=True)
+            if (line := pending.result()) is None:
+                return
+            yield line
+
+
+async def ended(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """`lines` after the status is out: an error is a last chunk, and [DONE] comes in any case."""
+    try:
+        async for line in lines:
+            yield line
+    except Exception as error:
+        told = failure(error)
+        if told.status >= 500:
+            logger.exception("a stream failed")
+        yield encode({"choices": [], **told.body})
+    yield DONE
+
+
+def encode(chunk: Mapping[str, object]) -> bytes:
+    return b"data: " + to_json(chunk, inf_nan_mode="null") + b"\n\n"
+
+
+def _body(line: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": line, "more_body": more}

@@ -1,0 +1,151 @@
+import asyncio
+import json
+import math
+from collections.abc import AsyncGenerator, Mapping
+
+import pytest
+from starlette.types import Message
+
+from server.errors import Refused
+from server.sse import DONE, KEEP_ALIVE, EventStream, encode
+from swires.errors import EngineError
+
+Chunks = AsyncGenerator[Mapping[str, object], None]
+
+
+class Client:
+    """One raw ASGI exchange; hangs up when told to."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.sent = asyncio.Condition()
+        self.hang_up = asyncio.Event()
+
+    async def receive(self) -> Message:
+        await self.hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        async with self.sent:
+            self.messages.append(message)
+            self.sent.notify_all()
+
+    async def got(self, line: bytes) -> None:
+        async with self.sent:
+            await self.sent.wait_for(lambda: line in self.lines)
+
+    async def read(self, chunks: Chunks, keep_alive_s: float = 15) -> None:
+        response = EventStream(chunks, keep_alive_s=keep_alive_s)
+        await response({"type": "http"}, self.receive, self.send)
+
+    @property
+    def lines(self) -> list[bytes]:
+        return [message["body"] for message in self.messages if message.get("body")]
+
+
+async def test_chunks_then_done() -> None:
+    async def chunks() -> Chunks:
+        yield {"choices": [1]}
+        yield {"choices": [2]}
+
+    client = Client()
+    await client.read(chunks())
+    start, *_, last = client.messages
+    headers = dict(start["headers"])
+    assert start["status"] == 200
+    assert headers[b"content-type"].startswith(b"text/event-stream")
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert b"content-length" not in headers
+    assert client.lines == [b'data: {"choices":[1]}\n\n', b'data: {"choices":[2]}\n\n', DONE]
+    assert last["more_body"] is False
+
+
+async def test_an_error_before_the_first_chunk_is_raised_with_nothing_sent() -> None:
+    async def chunks() -> Chunks:
+        raise Refused("no")
+        yield {}
+
+    client = Client()
+    with pytest.raises(Refused):
+        await client.read(chunks())
+    assert client.messages == []
+
+
+async def test_an_error_after_the_first_chunk_is_the_last_chunk() -> None:
+    async def chunks() -> Chunks:
+        yield {"choices": []}
+        raise EngineError("worker 3 at 10.0.0.7 died")
+
+    client = Client()
+    await client.read(chunks())
+    _, error, done = client.lines
+    told = json.loads(error.removeprefix(b"data: "))
+    assert told["choices"] == []
+    assert told["error"]["code"] == "engine_error"
+    assert b"10.0.0.7" not in error
+    assert done == DONE
+
+
+async def test_silence_is_filled_with_comments() -> None:
+    client = Client()
+
+    async def chunks() -> Chunks:
+        await client.got(KEEP_ALIVE)
+        yield {"choices": []}
+
+    await client.read(chunks(), keep_alive_s=0.001)
+    assert client.lines[0] == KEEP_ALIVE
+    assert client.lines[-2:] == [encode({"choices": []}), DONE]
+
+
+async def test_a_hang_up_closes_the_chunks() -> None:
+    client, closed = Client(), asyncio.Event()
+
+    async def chunks() -> Chunks:
+        try:
+            yield {"choices": []}
+            client.hang_up.set()
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    await client.read(chunks())
+    assert closed.is_set()
+    assert DONE not in client.lines
+
+
+async def test_a_hang_up_before_the_first_chunk_closes_the_chunks() -> None:
+    client, closed = Client(), asyncio.Event()
+
+    async def chunks() -> Chunks:
+        client.hang_up.set()
+        try:
+            await asyncio.Event().wait()
+            yield {}
+        finally:
+            closed.set()
+
+    await client.read(chunks())
+    assert closed.is_set()
+    assert client.messages == []
+
+
+async def test_a_hang_up_while_the_client_does_not_read_closes_the_chunks() -> None:
+    client, closed = Client(), asyncio.Event()
+
+    async def stuck(message: Message) -> None:
+        client.hang_up.set()
+        await asyncio.Event().wait()
+
+    async def chunks() -> Chunks:
+        try:
+            yield {}
+        finally:
+            closed.set()
+
+    await EventStream(chunks(), keep_alive_s=15)({"type": "http"}, client.receive, stuck)
+    assert closed.is_set()
+
+
+def test_infinity_is_null() -> None:
+    assert encode({"score": -math.inf}) == b'data: {"score":null}\n\n'
