@@ -1,0 +1,1 @@
+"""What samples: vLLM in production, a deterministic fake in tests; both keep swires' Engine protocol."""

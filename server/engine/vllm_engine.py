@@ -1,0 +1,356 @@
+"""The engine in production: vLLM's AsyncLLM here, its core and its workers in processes of their own.
+
+The one module that imports vLLM. Written against vLLM 0.32.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+import vllm
+from PIL.Image import Image
+from vllm import AsyncEngineArgs, CompletionOutput, RequestOutput, SamplingParams
+from vllm.exceptions import VLLMClientError, VLLMError
+from vllm.multimodal.cache.lru import LruKeyReplicatedSenderCache
+from vllm.multimodal.inputs import MultiModalKwargsItems
+from vllm.platforms import current_platform
+from vllm.renderers import ChatParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from server.checkpoint import CheckpointError, load
+from server.engine.labels import LabelRead
+from server.engine.merge import merged
+from server.engine.plain_text import PlainText, pieces
+from server.engine.tokens import decoded, trimmed
+from swires.errors import EngineError, InvalidPlan
+from swires.protocols import Chunk
+from swires.stages import Stage
+from swires.types import Problem, Sampling
+
+TOKENS_PER_CHUNK = 16
+"""How often a candidate that is not shown live tells its ids, so that one that is cut has its tokens counted."""
+
+HELD_BACK = 4
+"""The ids at the end that a stop string may still change: those of its last token, or of a character in pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as vLLM takes it, image placeholders expanded; `light` differs from `whole` in lacking the tensors."""
+
+    token_ids: tuple[int, ...]
+    whole: Mapping[str, Any]
+    light: Mapping[str, Any]
+
+    def then(self, prefix: tuple[int, ...]) -> "Rendered":
+        return Rendered(self.token_ids + prefix, self.whole, self.light)
+
+
+def engine_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """Parse vLLM's command-line engine options into keywords of `VllmEngine`; a wrong one exits with vLLM's message."""
+    new_parser: Any = FlexibleArgumentParser
+    parser = AsyncEngineArgs.add_cli_args(new_parser(prog="vLLM's options"))
+    default, given = vars(parser.parse_args([])), vars(parser.parse_args(list(arguments)))
+    return {name: value for name, value in given.items() if value != default[name]}
+
+
+class VllmEngine:
+    """`options` are vLLM's engine arguments. An async context manager: entering starts vLLM, leaving stops it.
+
+    Entering raises EngineError when vLLM does not start, CheckpointError when its tokenizer is not what the checkpoint
+    promises.
+    """
+
+    def __init__(self, model: str, **options: Any) -> None:
+        """Raises CheckpointError when the model's swires.json is wrong."""
+        defaults: dict[str, Any] = {"limit_mm_per_prompt": {"image": 1}}
+        if current_platform.is_cpu():
+            defaults["block_size"] = 32  # with the CPU's default of 128 short stages find next to nothing cached
+        self._options = {"model": model, **defaults, **options}
+        self._checkpoint = load(model)
+        self._request_ids = count()
+
+    async def __aenter__(self) -> Self:
+        with ExitStack() as undo:
+            with _starting():
+                self._llm = await asyncio.to_thread(self._start)
+                undo.callback(self._stop)
+                await self._llm.get_supported_tasks()
+                await self._llm.reset_mm_cache()
+            self._tokenizer: Any = self._llm.renderer.get_tokenizer()
+            self._closing_ids = {stage: self._closing_id(stage) for stage in Stage}
+            self._plain_text = PlainText(self._tokenizer.get_added_vocab())
+            undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> AsyncLLM:
+        # Processes inherit the mask: a Ctrl-C, which reaches them too, is for this one alone to act on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._options))
+
+    def _stop(self) -> None:
+        self._llm.shutdown()
+        del self._llm  # it would stop itself once more when collected, and at the interpreter's exit that fails
+
+    @property
+    def alive(self) -> bool:
+        return hasattr(self, "_llm") and not self._llm.errored
+
+    @property
+    def model_name(self) -> str:
+        return str(self._options["model"])
+
+    @property
+    def max_model_len(self) -> int:
+        return self._llm.model_config.max_model_len
+
+    @property
+    def version(self) -> str:
+        return f"vllm {vllm.__version__}"
+
+    @property
+    def num_running(self) -> int:
+        """Requests that vLLM works on or has waiting."""
+        return self._llm.get_num_unfinished_requests()
+
+    async def render(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image]) -> Problem:
+        """Render a chat, once for all requests of a search; its parts `{"type": "image"}` stand for `images` in order.
+
+        What reads like a special token or a stage tag in a message stays text. Raises InvalidPlan, EngineError.
+        """
+        renderer, remaining = self._llm.renderer, iter(images)
+        chat: list[Any] = [self._vllm_message(message, remaining) for message in messages]
+        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
+        tokenize = renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
+        with _rendering():
+            _, templated = await renderer.render_messages_async(chat, params)
+            # This cache keeps the tensors; vLLM's usual one would drop them where it believes the core to have them.
+            (inputs,) = await renderer.render_cmpl_async([self._tokenized(templated)], tokenize, skip_mm_cache=True)
+        problem = self._problem(inputs)
+        if problem.num_prompt_tokens >= self.max_model_len:
+            raise InvalidPlan(
+                f"the messages come to {problem.num_prompt_tokens} tokens, the model takes {self.max_model_len - 1}",
+                field="messages",
+            )
+        return problem
+
+    def _vllm_message(self, message: Mapping[str, Any], images: Iterator[Image]) -> dict[str, Any]:
+        content = message["content"]
+        if isinstance(content, str):
+            return {**message, "content": self._plain_text.broken(content)}
+        parts = [
+            {"type": "image_pil", "image_pil": next(images)}
+            if part["type"] == "image"
+            else {"type": "text", "text": self._plain_text.broken(part["text"])}
+            for part in content
+        ]
+        return {**message, "content": parts}
+
+    def _tokenized(self, templated: Any) -> Any:
+        """vLLM tokenizes a prompt by itself, unless a special token in it was broken."""
+        parts = pieces(templated["prompt"])
+        if len(parts) == 1:
+            return templated
+        ids = [token for part in parts for token in self.encode(part)]
+        return {**{key: value for key, value in templated.items() if key != "prompt"}, "prompt_token_ids": ids}
+
+    def _problem(self, inputs: Mapping[str, Any]) -> Problem:
+        token_ids = tuple(inputs["prompt_token_ids"])
+        whole = {key: value for key, value in inputs.items() if key not in ("prompt", "arrival_time")}
+        light = whole
+        if "mm_kwargs" in whole and isinstance(self._llm.renderer.mm_processor_cache, LruKeyReplicatedSenderCache):
+            absent = {modality: [None] * len(items) for modality, items in whole["mm_kwargs"].items()}
+            light = {**whole, "mm_kwargs": MultiModalKwargsItems(absent)}
+        return Problem(Rendered(token_ids, whole, light), len(token_ids))
+
+    async def generate(
+        self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
+        """See `swires.protocols.Engine`. Each candidate is a request of its own, so that it can finish by itself."""
+        prompt = _continued(problem, prefix)
+        room = self.max_model_len - len(prompt.token_ids)
+        if room < 1:
+            for index in range(n):
+                yield Chunk(index, "", (), "length")
+            return
+        params = [self._params(stage, sampling, index, room, live) for index in range(n)]
+        samples = [
+            self._sample(prompt, params[index], stage, index, live=live, fresh=not prefix and index == 0)
+            for index in range(n)
+        ]
+        async with aclosing(merged(samples)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _params(self, stage: Stage, sampling: Sampling, index: int, room: int, live: bool) -> SamplingParams:
+        closing_id = self._closing_ids[stage]
+        stop = [*sampling.stop, *([stage.closing] if closing_id is None else [])]
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=None if sampling.seed is None else sampling.seed + index,
+            max_tokens=min(sampling.max_tokens, room),
+            logprobs=0 if sampling.likelihood else None,
+            stop=stop,
+            stop_token_ids=[] if closing_id is None else [closing_id],
+            detokenize=live or bool(stop),
+            skip_special_tokens=False,
+            spaces_between_special_tokens=False,
+            output_kind=RequestOutputKind.DELTA,
+            stream_interval=1 if live else TOKENS_PER_CHUNK,
+        )
+
+    async def _sample(
+        self, prompt: Rendered, params: SamplingParams, stage: Stage, index: int, *, live: bool, fresh: bool
+    ) -> AsyncGenerator[Chunk, None]:
+        """One candidate: its ids as they come, with `live` its text too, else the text at the end."""
+        ids: list[int] = []
+        text, num_sent, shown = "", 0, 0
+        async with aclosing(self._outputs(prompt, params, fresh=fresh)) as outputs:
+            async for output in outputs:
+                (sample,) = output.outputs
+                ids += sample.token_ids
+                text += sample.text
+                if sample.finish_reason is None:
+                    known = max(num_sent, len(ids) - HELD_BACK) if params.stop else len(ids)
+                    piece = text[shown:] if live else ""
+                    yield Chunk(index, piece, tuple(ids[num_sent:known]))
+                    num_sent, shown = known, shown + len(piece)
+        ids, text, logprob = self._ended(ids, text, sample, stage, after=prompt.token_ids[-1])
+        yield Chunk(
+            index,
+            text[shown:],
+            tuple(ids[num_sent:]),
+            "length" if sample.finish_reason == "length" else "stop",
+            logprob,
+            len(prompt.token_ids),
+            output.num_cached_tokens or 0,
+        )
+
+    def _ended(
+        self, ids: list[int], text: str, sample: CompletionOutput, stage: Stage, *, after: int
+    ) -> tuple[list[int], str, float | None]:
+        """Ids, text and log-probability of a finished candidate, without the token that ends an answer."""
+        decode = partial(decoded, self._tokenizer, after=after)
+        logprob = sample.cumulative_logprob
+        if isinstance(sample.stop_reason, str):
+            text += sample.stop_reason
+            return trimmed(ids, text, decode=decode, encode=self.encode), text, logprob
+        if sample.finish_reason == "stop" and sample.stop_reason != self._closing_ids[stage]:
+            if logprob is not None and sample.logprobs:
+                logprob -= sample.logprobs[-1][ids[-1]].logprob
+            ids = ids[:-1]
+        return ids, decode(ids), logprob
+
+    async def read_labels(
+        self, problem: Problem, prefixes: Sequence[tuple[int, ...]], labels: tuple[int, ...]
+    ) -> tuple[LabelRead, ...]:
+        """See `server.engine.labels.LabelReader`."""
+        reads = [self._read(_continued(problem, prefix), labels, index) for index, prefix in enumerate(prefixes)]
+        async with aclosing(merged(reads)) as arrivals:
+            by_index = {index: read async for index, read in arrivals}
+        return tuple(by_index[index] for index in range(len(prefixes)))
+
+    async def _read(
+        self, prompt: Rendered, labels: tuple[int, ...], index: int
+    ) -> AsyncGenerator[tuple[int, LabelRead], None]:
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            logprobs=len(labels),
+            logprob_token_ids=list(labels),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        async with aclosing(self._outputs(prompt, params, fresh=False)) as outputs:
+            async for output in outputs:
+                next_token: Any = output.outputs[0].logprobs
+                logprobs = tuple(next_token[0][label].logprob for label in labels)
+                yield index, LabelRead(logprobs, len(prompt.token_ids), output.num_cached_tokens or 0)
+
+    async def _outputs(
+        self, prompt: Rendered, params: SamplingParams, *, fresh: bool
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """What vLLM samples after the prompt. Only a `fresh` request, a search's first, takes the image tensors along.
+
+        The others leave them to the core's cache. Where it lacks them, which shows as a finished output with the
+        reason "error" and no token, the request is sent once more, with them.
+        """
+        begun = False
+        for inputs in (prompt.whole,) if fresh else (prompt.light, prompt.whole):
+            request: Any = {**inputs, "prompt_token_ids": list(prompt.token_ids)}
+            with _requesting():
+                outputs = self._llm.generate(request, params, f"swires-{next(self._request_ids)}")
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        reason = output.outputs[0].finish_reason
+                        if reason in ("error", "abort"):
+                            break
+                        begun = True
+                        yield output
+                    else:
+                        return
+            if begun or reason == "abort":
+                break
+        raise EngineError("the engine dropped a request")
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The token ids of `text`, nothing added."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _closing_id(self, stage: Stage) -> int | None:
+        """The token that closes `stage`, None where the tag is text of several tokens."""
+        ids = self.encode(stage.closing)
+        if len(ids) == 1:
+            return ids[0]
+        if self._checkpoint.stages is not None and self._checkpoint.stages.tags == "special":
+            raise CheckpointError(f"{stage.closing} should be a special token, the tokenizer makes it {len(ids)}")
+        return None
+
+
+def _continued(problem: Problem, prefix: tuple[int, ...]) -> Rendered:
+    assert isinstance(problem.prompt, Rendered)
+    return problem.prompt.then(prefix)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    try:
+        yield
+    except (VLLMError, RuntimeError, ValueError, TypeError, OSError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise EngineError(f"the engine did not start: {reason}", dead=True) from error
+
+
+@contextmanager
+def _rendering() -> Iterator[None]:
+    try:
+        yield
+    except VLLMClientError as error:
+        raise InvalidPlan(str(error), field="messages") from error
+    except ValueError as error:
+        raise InvalidPlan("the model cannot take these messages", field="messages") from error
+
+
+@contextmanager
+def _requesting() -> Iterator[None]:
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineError("the engine has died", dead=True) from error
+    except VLLMError as error:
+        raise EngineError("the engine failed on a request") from error

@@ -1,0 +1,39 @@
+"""Raw scores of different scorers and stages, made comparable."""
+
+from collections.abc import Sequence
+
+from server.checkpoint import Calibration
+from server.scorer.raw import RawScorer
+from swires.errors import ScorerError
+from swires.protocols import Scores
+from swires.stages import Stage
+from swires.types import Problem, Trajectory
+
+
+class Calibrated:
+    """A raw scorer whose scores are standard deviations from its mean for the stage. Keeps swires' Scorer protocol."""
+
+    def __init__(self, raw: RawScorer, calibration: Calibration) -> None:
+        """Raises ScorerError when a stage is not calibrated."""
+        missing = [stage.name for stage in Stage if stage not in calibration]
+        if missing:
+            raise ScorerError(f"no mean and deviation for {', '.join(missing)}: run `swires calibrate` first")
+        self._raw = raw
+        self._calibration = calibration
+
+    @property
+    def needs_likelihood(self) -> bool:
+        return self._raw.needs_likelihood
+
+    async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
+        measured = await self._raw.measure(problem, trajectories)
+        usual = [self._calibration[stage_judged(trajectory)] for trajectory in trajectories]
+        values = tuple((value - each.mean) / each.std for value, each in zip(measured.values, usual, strict=True))
+        return Scores(values, measured.num_tokens, measured.num_cached_tokens)
+
+
+def stage_judged(trajectory: Trajectory) -> Stage:
+    """The stage in which the newest candidate ends: the last one opened, since a candidate may span several."""
+    text = trajectory.text
+    opened = {text.rfind(stage.opening): stage for stage in Stage}
+    return opened[max(opened)] if max(opened) >= 0 else trajectory.last.stage
