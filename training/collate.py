@@ -1,0 +1,143 @@
+"""Transcripts to padded tensors, with a branch after each stage where the verifier is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from swires.stages import Stage
+from training.model import ASK, ASSISTANT, END, IMAGE_SEQ_LEN, NO, USER, YES
+from training.tasks.example import Example
+
+LENGTHS = (80, 136, 184, 296)
+"""Batches are padded to one of these, so that the compiled model meets few shapes."""
+
+JUDGED_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sampled transcript (ids after the prompt) and, for each stage, where it ends in them and whether it is right."""
+
+    example: Example
+    ids: tuple[int, ...]
+    verdicts: tuple[tuple[int, bool], ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Shapes: input_ids, position_ids, targets, weights (batch, length); mask (batch, 1, length, length), additive;
+    pixel_values (batch, 1, 3, side, side). `weights` of the targets sum to about 1."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    mask: Tensor
+    pixel_values: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+class Collator:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._id = {name: tokenizer.convert_tokens_to_ids(name) for name in (ASK, YES, NO, END)}
+        image = "<fake_token_around_image><global-img>" + "<image>" * IMAGE_SEQ_LEN + "<fake_token_around_image>"
+        self._before, self._after = self.encode(USER + image), self.encode(ASSISTANT)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def prompt(self, question: str) -> list[int]:
+        """The ids that the chat template and the processor make of one image and a question."""
+        return [*self._before, *self.encode(question), *self._after]
+
+    def length(self, example: Example) -> int:
+        return len(self.prompt(example.question)) + len(self.encode(example.text)) + 1
+
+    def __call__(self, examples: Sequence[Example], judged: Sequence[Judged] = ()) -> Batch:
+        rows = [self._learned(example) for example in examples] + [self._judged(one) for one in judged]
+        length = next(length for length in LENGTHS if length >= max(len(row.ids) for row in rows))
+        images = [one.image for one in examples] + [one.example.image for one in judged]
+        targets = torch.full((len(rows), length), -100)
+        for number, row in enumerate(rows):
+            targets[number, list(row.targets)] = torch.tensor(list(row.targets.values()))
+        spoken = (torch.arange(len(rows)) < len(examples))[:, None] & (targets != -100)
+        asked = (targets != -100) & ~spoken
+        weights = spoken / spoken.sum().clamp(min=1) + JUDGED_WEIGHT * asked / asked.sum().clamp(min=1)
+        return Batch(
+            torch.tensor([row.ids + [0] * (length - len(row.ids)) for row in rows]),
+            torch.tensor([row.positions + [0] * (length - len(row.ids)) for row in rows]),
+            torch.stack([_mask(row, length) for row in rows])[:, None],
+            torch.stack([pixels(image) for image in images])[:, None],
+            targets,
+            weights,
+        )
+
+    def _learned(self, example: Example) -> "_Row":
+        prompt = self.prompt(example.question)
+        ids = [*prompt, *self.encode(example.text), self._id[END]]
+        return _Row(ids, list(range(len(ids))), {at: ids[at + 1] for at in range(len(prompt) - 1, len(ids) - 1)}, {})
+
+    def _judged(self, one: Judged) -> "_Row":
+        prompt = self.prompt(one.example.question)
+        trunk = [*prompt, *one.ids]
+        ends = [len(prompt) + end for end, _ in one.verdicts]
+        asks = range(len(trunk), len(trunk) + len(ends))
+        verdicts = [self._id[YES if right else NO] for _, right in one.verdicts]
+        return _Row(
+            trunk + [self._id[ASK]] * len(ends),
+            [*range(len(trunk)), *ends],
+            dict(zip(asks, verdicts, strict=True)),
+            dict(zip(asks, ends, strict=True)),
+        )
+
+    def judge(self, example: Example, ids: Sequence[int]) -> Judged:
+        """Check a sampled transcript: SUMMARY and CAPTION against the true ones, the later stages by their last word."""
+        verdicts, start = [], 0
+        for stage in Stage:
+            closing = self._tokenizer.convert_tokens_to_ids(stage.closing)
+            if closing not in ids[start:]:
+                break
+            end = ids.index(closing, start) + 1
+            text = self._tokenizer.decode(ids[start:end], skip_special_tokens=False)
+            verdicts.append((end, _right(stage, text, example)))
+            start = end
+        return Judged(example, tuple(ids), tuple(verdicts))
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: list[int]
+    positions: list[int]
+    targets: dict[int, int]
+    branches: dict[int, int]
+    """Where the verifier is asked, and how much of the transcript it sees there."""
+
+
+def pixels(image: Image) -> Tensor:
+    """(3, side, side) in -1..1, as the checkpoint's image processor makes of a picture of its own size."""
+    return torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+def _right(stage: Stage, text: str, example: Example) -> bool:
+    truth = f"{stage.opening}{example.stages[stage]}{stage.closing}"
+    if stage is not Stage.REASONING or text == truth:
+        return text == truth
+    return _result(text) == example.answer
+
+
+def _result(reasoning: str) -> str:
+    """The number that the last sentence of a scene's reasoning states."""
+    words = reasoning.rpartition("\n")[2].partition(" go. ")
+    return (words[2] or words[0].partition(": ")[2]).partition(" ")[0]
+
+
+def _mask(row: _Row, length: int) -> Tensor:
+    allowed = torch.ones(length, length, dtype=torch.bool).tril()
+    for at, end in row.branches.items():
+        allowed[at, end:at] = False
+    return torch.zeros(length, length, dtype=torch.bfloat16).masked_fill(~allowed, torch.finfo(torch.bfloat16).min)

@@ -1,0 +1,232 @@
+"""The recipe of the embedded checkpoint: learn the stages, then learn to judge one's own.
+
+The first part of the run is supervised on the tasks alone. Then, in rounds, the model answers new scenes at the
+temperature of the search, each stage is checked against the truth, and "+" or "-" after it is learned beside the tasks,
+in the same weights.
+"""
+
+import copy
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
+
+from training.collate import Batch, Collator, Judged, pixels
+from training.model import make_model, make_tokenizer
+from training.tasks.easy_vqa import easy_vqa_examples
+from training.tasks.example import Example
+from training.tasks.scenes import MAX_OBJECTS, scenes
+
+GENERATE_BATCH = 256
+MAX_ANSWER = 260
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps are optimizer steps. The stream of batches depends on `seed` and the step alone, so a run can resume."""
+
+    seed: int = 0
+    steps: int = 3800
+    judging_from: int = 2600
+    rounds: int = 3
+    round_samples: int = 2048
+    batch: int = 32
+    peak_lr: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    curriculum: int = 800
+    easy_vqa_share: float = 0.2
+    temperature: float = 0.7
+    save_every: int = 200
+    evaluate_every: int = 400
+    compile: bool = True
+
+    @property
+    def round_steps(self) -> int:
+        return (self.steps - self.judging_from) // self.rounds
+
+
+class DemoRun:
+    """A training run in `folder`, begun or gone on with."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+        self.easy = [example for example in easy_vqa_examples("train") if len(example.stages) == 4]
+        self.tokenizer = self._tokenizer()
+        self.collate = Collator(self.tokenizer)
+        torch.manual_seed(recipe.seed)
+        self.model = make_model(self.tokenizer)
+        self.model.set_attn_implementation("eager")  # the fused kernel's backward is three times slower on a CPU
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), recipe.peak_lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+        )
+        self._loss = torch.compile(self._eager_loss, dynamic=False) if recipe.compile else self._eager_loss
+        self.judged: list[Judged] = []
+        self.step = 0
+
+    def run(self) -> None:
+        self._resume()
+        with tqdm(total=self.recipe.steps, initial=self.step, unit="step", mininterval=10) as bar:
+            for examples in self._chunks():
+                bar.set_postfix(loss=f"{self._train(examples):.3f}")
+                bar.update()
+                if self.step % self.recipe.evaluate_every == 0:
+                    tqdm.write(json.dumps(self._evaluate()))
+                if self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps:
+                    self._save()
+
+    # -- the stream of batches
+
+    def _chunks(self) -> Iterator[list[Example]]:
+        """Batches of examples of like length, from the current step on."""
+        per_chunk = 16
+        for number in itertools.count(self.step // per_chunk):
+            rng = random.Random(f"demo {self.recipe.seed} {number}")
+            examples = self._draw(rng, number * per_chunk, per_chunk * self.recipe.batch)
+            examples.sort(key=self.collate.length)
+            batches = [examples[at : at + self.recipe.batch] for at in range(0, len(examples), self.recipe.batch)]
+            rng.shuffle(batches)
+            for batch in batches[max(0, self.step - number * per_chunk) :]:
+                if self.step == self.recipe.steps:
+                    return
+                yield batch
+
+    def _draw(self, rng: random.Random, step: int, count: int) -> list[Example]:
+        """Scenes of growing size, easy-VQA among them."""
+        grown = min(1.0, (step + 1) / self.recipe.curriculum)
+        objects, steps = (1, 2 + round(grown * (MAX_OBJECTS - 2))), (1, 1 + round(grown * 2))
+        stream = scenes(rng.getrandbits(62), objects=objects, steps=steps)
+        return [rng.choice(self.easy) if rng.random() < self.recipe.easy_vqa_share else next(stream) for _ in range(count)]
+
+    # -- one step
+
+    def _train(self, examples: list[Example]) -> float:
+        judged = self._judged_batch()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr()
+        self.model.train()
+        loss = self._backward(self.collate(examples))
+        if judged:
+            self._backward(self.collate((), judged))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return loss
+
+    def _backward(self, batch: Batch) -> float:
+        loss = self._loss(batch.input_ids, batch.position_ids, batch.mask, batch.pixel_values, batch.targets, batch.weights)
+        loss.backward()
+        return float(loss.detach())
+
+    def _eager_loss(
+        self, ids: Tensor, positions: Tensor, mask: Tensor, pixel_values: Tensor, targets: Tensor, weights: Tensor
+    ) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = self.model(input_ids=ids, position_ids=positions, attention_mask=mask, pixel_values=pixel_values)
+        losses = torch.nn.functional.cross_entropy(output.logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        return (losses * weights.flatten()).sum()
+
+    def _lr(self) -> float:
+        recipe = self.recipe
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.step / recipe.steps)).item())
+        return recipe.peak_lr * min(1.0, (self.step + 1) / recipe.warmup) * (0.02 + 0.98 * cosine)
+
+    # -- judging one's own stages
+
+    def _judged_batch(self) -> list[Judged]:
+        """Of like length, about half of them with a fault somewhere; none before `judging_from`."""
+        since = self.step - self.recipe.judging_from
+        if since < 0:
+            return []
+        if since % self.recipe.round_steps == 0 or not self.judged:
+            self.judged += self._sample(since // self.recipe.round_steps)
+            self._save()
+        rng = random.Random(f"judged {self.recipe.seed} {self.step}")
+        flawless = [all(right for _, right in one.verdicts) for one in self.judged]
+        weights = [1 / flawless.count(right) for right in flawless]
+        drawn = sorted(rng.choices(self.judged, weights, k=4 * self.recipe.batch), key=lambda one: len(one.ids))
+        at = rng.randrange(4) * self.recipe.batch
+        return drawn[at : at + self.recipe.batch]
+
+    def _sample(self, number: int) -> list[Judged]:
+        stream = scenes(random.Random(f"round {self.recipe.seed} {number}").getrandbits(62), objects=(2, MAX_OBJECTS))
+        examples = list(itertools.islice(stream, self.recipe.round_samples))
+        answers = self.answer(examples, temperature=self.recipe.temperature, seed=number, what="sampling")
+        judged = [self.collate.judge(example, ids) for example, ids in zip(examples, answers, strict=True)]
+        return [one for one in judged if len(one.verdicts) == 4]
+
+    @torch.no_grad()
+    def answer(self, examples: Sequence[Example], *, temperature: float = 0.0, seed: int = 0, what: str) -> list[list[int]]:
+        """Sampled (or, at temperature 0, the likeliest) transcripts as ids, without the end token."""
+        torch.manual_seed(seed)
+        model = copy.deepcopy(self.model).bfloat16().eval()
+        model.set_attn_implementation("sdpa")
+        end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        answers = []
+        for at in tqdm(range(0, len(examples), GENERATE_BATCH), desc=what, leave=False):
+            some = examples[at : at + GENERATE_BATCH]
+            prompts = [self.collate.prompt(example.question) for example in some]
+            longest = max(map(len, prompts))
+            ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=(ids != pad).long(),
+                pixel_values=torch.stack([pixels(example.image) for example in some])[:, None].bfloat16(),
+                max_new_tokens=MAX_ANSWER,
+                cache_implementation="static",  # the default one copies every key at every step
+                disable_compile=True,
+                eos_token_id=end,
+                pad_token_id=pad,
+                **sampling,
+            )
+            answers += [[int(token) for token in row if token not in (end, pad)] for row in output[:, longest:]]
+        return answers
+
+    def _evaluate(self) -> dict[str, float]:
+        """Stages right to the last word on scenes that are drawn for this alone, and easy-VQA's training answers."""
+        examples = list(itertools.islice(scenes(10_000_019), 128))
+        verdicts = [
+            {end_of: right for end_of, (_, right) in enumerate(self.collate.judge(example, ids).verdicts)}
+            for example, ids in zip(examples, self.answer(examples, what="evaluating"), strict=True)
+        ]
+        easy = self.easy[:128]
+        shares = {name: sum(one.get(number, False) for one in verdicts) / len(examples) for number, name in enumerate(NAMES)}
+        right = [
+            self.collate.judge(example, ids).verdicts[-1:] for example, ids in zip(easy, self.answer(easy, what="easy"), strict=True)
+        ]
+        row = {"step": self.step, **shares, "easy_vqa": sum(bool(one and one[0][1]) for one in right) / len(easy), "time": time.time()}
+        with (self.folder / "history.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        return row
+
+    # -- the folder
+
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
+        some = itertools.islice(scenes(self.recipe.seed), 4000)
+        return make_tokenizer(text for example in [*some, *self.easy[:10_000]] for text in (example.question, *example.stages.values()))
+
+    def _save(self) -> None:
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step, "judged": self.judged}
+        torch.save(state, self.folder / "state.new")
+        (self.folder / "state.new").rename(self.folder / "state.pt")
+
+    def _resume(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "state.pt").exists():
+            state = torch.load(self.folder / "state.pt", weights_only=False)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.judged = state["step"], state["judged"]
+
+
+NAMES = ("summary", "caption", "reasoning", "answer")

@@ -1,0 +1,1 @@
+"""The demo tasks: pictures, questions, and the four stages of their answers."""

@@ -1,0 +1,24 @@
+"""One question about one picture, with the answer that a model should learn to give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from PIL.Image import Image
+
+from swires.stages import Stage
+
+
+@dataclass(frozen=True)
+class Example:
+    image: Image
+    question: str
+    stages: Mapping[Stage, str]
+
+    @property
+    def answer(self) -> str:
+        return self.stages[Stage.CONCLUSION]
+
+    @property
+    def text(self) -> str:
+        """The whole transcript as it is trained, tags included."""
+        return "".join(f"{stage.opening}{self.stages[stage]}{stage.closing}" for stage in Stage)
