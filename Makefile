@@ -39,6 +39,7 @@ format: $(EVERYTHING) ## let the formatter and the linter mend what they can
 
 demo-checkpoint: $(EVERYTHING) ## train the embedded checkpoint again from its recipe
 	$(BIN)/python -m training demo --out training/checkpoints/demo
+	$(BIN)/swires calibrate --model training/checkpoints/demo
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
