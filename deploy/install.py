@@ -104,7 +104,10 @@ def pip(python: Path, *arguments: str) -> None:
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        errors = [line for line in process.stderr if sys.stderr.write(line)]
+        errors = []
+        for line in process.stderr:
+            sys.stderr.write(line)
+            errors.append(line)
     if process.returncode:
         raise SetupError(explain(errors))
 
