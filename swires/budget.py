@@ -1,10 +1,14 @@
 """Limits of a search and what it has used of them."""
 
+import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
-Limit: TypeAlias = Literal["generations", "tokens", "seconds"]
+from swires.errors import InvalidPlan
+
+Limit: TypeAlias = Literal["generations", "tokens", "seconds", "answer_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +16,47 @@ class Budget:
     """Limits of one search, losing candidates and scoring included; `max_answer_tokens` bounds one answer."""
 
     max_generations: int = 64
-    max_tokens: int = 65_536
+    max_total_tokens: int = 65_536
     timeout_s: float = 120.0
     max_answer_tokens: int = 8_192
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if not 0 < value < math.inf:
+                raise InvalidPlan(f"{limit.name} must be positive, not {value}", field=limit.name)
+
+
+@dataclass(slots=True)
+class Spend:
+    """What a search has used: generations begun, tokens generated or computed to score, seconds on `clock`; and the
+    prompt tokens of its requests, `cached` or computed."""
+
+    budget: Budget
+    clock: Callable[[], float] = time.monotonic
+    generations: int = 0
+    num_generated_tokens: int = 0
+    num_scored_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_computed_tokens: int = 0
+    start: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start = self.clock()
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_generated_tokens + self.num_scored_tokens
+
+    @property
+    def seconds(self) -> float:
+        return self.clock() - self.start
+
+    @property
+    def deadline(self) -> float:
+        """The end of the search's time, on `clock`."""
+        return self.start + self.budget.timeout_s
+
+    def allows(self, generations: int) -> bool:
+        """Whether so many more generations are within the budget."""
+        return self.generations + generations <= self.budget.max_generations

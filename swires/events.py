@@ -1,8 +1,10 @@
 """What a search tells while it runs. Frozen, plain values; candidates are named by their id within the search."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from swires.result import SearchResult
 from swires.stages import Stage
 from swires.types import Candidate
 
@@ -61,7 +63,7 @@ class StageChosen:
 
 @dataclass(frozen=True, slots=True)
 class SearchFinished:
-    result: "SearchResult"
+    result: SearchResult
 
 
 Event: TypeAlias = (
@@ -74,3 +76,5 @@ Event: TypeAlias = (
     | StageChosen
     | SearchFinished
 )
+
+Emit: TypeAlias = Callable[[Event], None]

@@ -1,11 +1,12 @@
-"""The two seams of a search: what samples and what scores."""
+"""The seams of a search: what samples, what scores, what decides."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from swires.budget import Spend
 from swires.stages import Stage
-from swires.types import FinishReason, Problem, Sampling, Trajectory
+from swires.types import FinishReason, Flow, Problem, Sampling, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +55,28 @@ class Scorer(Protocol):
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         """Score the newest candidate of each trajectory. Raises ScorerError."""
+        ...
+
+
+class SearchPolicy(Protocol):
+    """What to sample next and which trajectory is the answer, decided from scores alone."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def width(self) -> int:
+        """The greatest number of candidates at once."""
+        ...
+
+    @property
+    def least_generations(self) -> int: ...
+
+    @property
+    def most_generations(self) -> int | None:
+        """None for as many as the budget allows."""
+        ...
+
+    def flow(self, spend: Spend) -> Flow:
+        """One search; keeps within the generations that `spend` allows."""
         ...

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from swires.budget import Limit
 from swires.stages import Stage
 
 FinishReason: TypeAlias = Literal["stop", "length", "cut"]
@@ -97,13 +98,24 @@ class Expand:
     def num_candidates(self) -> int:
         return len(self.parents) * self.samples
 
+    @property
+    def concludes(self) -> bool:
+        """Whether its candidates are whole answers."""
+        return self.stage is Stage.CONCLUSION and not self.stop
+
+    @property
+    def live(self) -> bool:
+        """Whether it has a lone candidate that is certain to be part of the answer."""
+        return self.final and self.num_candidates == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a policy returns; `accepted` is None for a policy that has no threshold."""
+    """The answer; `accepted` is None where no threshold was applied, `stopped_by` the limit that ended the search."""
 
     answer: Trajectory
     accepted: bool | None = None
+    stopped_by: Limit | None = None
 
 
 Flow: TypeAlias = Generator[Expand, tuple[Trajectory, ...], Outcome]

@@ -1,0 +1,148 @@
+"""One expansion at work: its candidates are sampled, and scored as they finish."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from swires.budget import Spend
+from swires.errors import EngineError, ScorerError
+from swires.events import CandidateFinished, CandidateScored, Emit, StageLeading, TextCommitted
+from swires.protocols import Chunk, Engine, Scorer
+from swires.types import Candidate, Expand, FinishReason, Problem, Sampling, Trajectory
+
+
+@dataclass(slots=True)
+class Draft:
+    """A candidate that still grows."""
+
+    id: int
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Expansion:
+    """Grows the parents of `expand`, each as its sampling says, those without one not at all.
+
+    What still runs at `deadline` is cut. A candidate that is cut, by time or by length, is not scored and loses. When
+    the scorer fails, or has not answered by the end of the search's time, all others count as average: `degraded`.
+    """
+
+    expand: Expand
+    samplings: Sequence[Sampling | None]
+    problem: Problem
+    engine: Engine
+    scorer: Scorer
+    spend: Spend
+    emit: Emit
+    first_id: int
+    deadline: float
+    degraded: bool = False
+    _grown: list[tuple[Trajectory, Candidate]] = field(default_factory=list)
+    _arrivals: asyncio.Queue[Trajectory] = field(default_factory=asyncio.Queue)
+    _scores: dict[int, float] = field(default_factory=dict)
+
+    async def run(self) -> tuple[Trajectory, ...]:
+        """What the parents have grown into, parent by parent. Raises EngineError."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index in range(len(self.expand.parents)):
+                    tasks.create_task(self._grow(index))
+                if self.expand.scored:
+                    tasks.create_task(self._score())
+        except ExceptionGroup as group:
+            first = group.exceptions[0]
+            raise first from first.__cause__
+        grown = sorted(self._grown, key=lambda grown: grown[1].id)
+        return tuple(parent.then(candidate, self._score_of(candidate)) for parent, candidate in grown)
+
+    async def _grow(self, index: int) -> None:
+        parent, sampling, samples = self.expand.parents[index], self.samplings[index], self.expand.samples
+        first_id = self.first_id + index * samples
+        drafts = {sample: Draft(first_id + sample) for sample in range(samples)}
+        if sampling is not None:
+            await self._sample(parent, drafts, sampling)
+        for draft in drafts.values():
+            self._finish(parent, draft, "length" if sampling is None else "cut")
+
+    async def _sample(self, parent: Trajectory, drafts: dict[int, Draft], sampling: Sampling) -> None:
+        """Leaves in `drafts` what the deadline has cut."""
+        self.spend.generations += len(drafts)
+        stream = self.engine.generate(
+            self.problem,
+            parent.token_ids,
+            stage=self.expand.stage,
+            n=len(drafts),
+            sampling=sampling,
+            live=self.expand.live,
+        )
+        try:
+            async with asyncio.timeout_at(self.deadline), aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    self._take(parent, drafts, chunk)
+        except TimeoutError:
+            return
+        if drafts:
+            raise EngineError("the engine ended a request before its candidates")
+
+    def _take(self, parent: Trajectory, drafts: dict[int, Draft], chunk: Chunk) -> None:
+        draft = drafts[chunk.index]
+        draft.text += chunk.text
+        draft.token_ids += chunk.token_ids
+        self.spend.num_generated_tokens += len(chunk.token_ids)
+        self.spend.num_cached_tokens += chunk.num_cached_tokens
+        self.spend.num_computed_tokens += chunk.num_prompt_tokens - chunk.num_cached_tokens
+        if self.expand.live and chunk.text:
+            self.emit(TextCommitted(chunk.text))
+        if chunk.finish_reason is not None:
+            self._finish(parent, drafts.pop(chunk.index), chunk.finish_reason, chunk.logprob)
+
+    def _finish(self, parent: Trajectory, draft: Draft, reason: FinishReason, logprob: float | None = None) -> None:
+        candidate = Candidate(draft.id, self.expand.stage, draft.text, draft.token_ids, reason, logprob)
+        self._grown.append((parent, candidate))
+        self._arrivals.put_nowait(parent.then(candidate))
+        self.emit(CandidateFinished(candidate, parent.last.id if parent.candidates else None))
+
+    async def _score(self) -> None:
+        """What arrives while the scorer is busy is its next batch."""
+        num_expected = self.expand.num_candidates
+        while num_expected:
+            batch = [await self._arrivals.get()]
+            while not self._arrivals.empty():
+                batch.append(self._arrivals.get_nowait())
+            num_expected -= len(batch)
+            whole = [trajectory for trajectory in batch if trajectory.last.finish_reason == "stop"]
+            if whole and not self.degraded:
+                await self._score_batch(whole)
+
+    async def _score_batch(self, batch: Sequence[Trajectory]) -> None:
+        try:
+            async with asyncio.timeout_at(self.spend.deadline):
+                scores = await self.scorer.score(self.problem, batch)
+        except (ScorerError, TimeoutError):
+            self.degraded = True
+            return
+        self.spend.num_scored_tokens += scores.num_tokens
+        self.spend.num_computed_tokens += scores.num_tokens
+        self.spend.num_cached_tokens += scores.num_cached_tokens
+        if len(scores.values) != len(batch) or not all(map(math.isfinite, scores.values)):
+            self.degraded = True
+            return
+        for trajectory, score in zip(batch, scores.values, strict=True):
+            self._note(trajectory.last, score)
+
+    def _note(self, candidate: Candidate, score: float) -> None:
+        leads = score > max(self._scores.values(), default=-math.inf)
+        self._scores[candidate.id] = score
+        self.emit(CandidateScored(candidate.id, candidate.stage, score))
+        if leads:
+            self.emit(StageLeading(candidate.id, candidate.stage, score))
+
+    def _score_of(self, candidate: Candidate) -> float | None:
+        if not self.expand.scored:
+            return None
+        if candidate.finish_reason != "stop":
+            return -math.inf
+        return 0.0 if self.degraded else self._scores[candidate.id]

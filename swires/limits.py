@@ -1,0 +1,60 @@
+"""How far an expansion may go within the budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swires.budget import Limit, Spend
+from swires.types import Expand, Sampling, Trajectory
+
+CONCLUDING_SHARE = 4
+"""One part in so many of the time, and at most of the tokens, is kept for a conclusion when a limit ends the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """`max_tokens` for each candidate of each parent, and the time (on the search's clock) at which they are cut.
+
+    `narrowed_by` is the limit that gives every parent less than the sampling does.
+    """
+
+    max_tokens: tuple[int, ...]
+    deadline: float
+    narrowed_by: Limit | None
+
+
+def allowance(expand: Expand, sampling: Sampling, spend: Spend) -> Allowance:
+    share = _share_of_tokens(expand, sampling, spend)
+    rooms = [spend.budget.max_answer_tokens - len(parent.token_ids) for parent in expand.parents]
+    max_tokens = tuple(max(0, min(sampling.max_tokens, share, room)) for room in rooms)
+    narrowed_by: Limit | None = None
+    if max(max_tokens) < sampling.max_tokens:
+        narrowed_by = "tokens" if share < max(rooms) else "answer_tokens"
+    return Allowance(max_tokens, _deadline(expand, spend), narrowed_by)
+
+
+def limit_before(expand: Expand, allowed: Allowance, spend: Spend) -> Limit | None:
+    """What forbids the expansion."""
+    if not spend.allows(expand.num_candidates):
+        return "generations"
+    if spend.clock() >= allowed.deadline:
+        return "seconds"
+    return None if any(allowed.max_tokens) else allowed.narrowed_by
+
+
+def limit_after(grown: Sequence[Trajectory], allowed: Allowance) -> Limit | None:
+    """What has kept all of its candidates from being finished."""
+    reasons = {trajectory.last.finish_reason for trajectory in grown}
+    if "stop" in reasons:
+        return None
+    return "seconds" if "cut" in reasons else allowed.narrowed_by
+
+
+def _share_of_tokens(expand: Expand, sampling: Sampling, spend: Spend) -> int:
+    """What is left, for each candidate; one that is scored may cost its length once more."""
+    total = spend.budget.max_total_tokens
+    kept = 0 if expand.concludes else min(sampling.max_tokens, total // CONCLUDING_SHARE)
+    return (total - spend.num_tokens - kept) // (expand.num_candidates * (1 + expand.scored))
+
+
+def _deadline(expand: Expand, spend: Spend) -> float:
+    return spend.deadline if expand.concludes else spend.deadline - spend.budget.timeout_s / CONCLUDING_SHARE

@@ -1,0 +1,210 @@
+"""The search policies: what to sample next, decided from scores alone.
+
+Baselines as in LLaVA-CoT (arXiv 2411.10440v6, section 3.2), SWIRES with the numbers of its released implementation
+(https://github.com/PKU-YuanGroup/LLaVA-CoT, inference/VLMEvalKit/swires.py).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from swires.budget import Limit, Spend
+from swires.errors import InvalidPlan
+from swires.stages import Stage
+from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
+
+SENTENCE_END = "."
+
+
+def best(trajectories: Iterable[Trajectory], k: int) -> tuple[Trajectory, ...]:
+    """The `k` with the highest scores, best first; the earlier of equals first, no score counts as 0."""
+    return tuple(sorted(trajectories, key=_rank, reverse=True)[:k])
+
+
+def _rank(trajectory: Trajectory) -> float:
+    return trajectory.score or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """One answer, the likeliest token each time."""
+
+    name: ClassVar[str] = "greedy"
+    width: ClassVar[int] = 1
+    least_generations: ClassVar[int] = 1
+    most_generations: ClassVar[int] = 1
+
+    def flow(self, spend: Spend) -> Flow:
+        (answer,) = yield Expand(Stage.CONCLUSION, (ROOT,), 1, scored=False, greedy=True)
+        return Outcome(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN:
+    """Whole answers, of which the best is kept."""
+
+    name: ClassVar[str] = "best_of_n"
+    candidates: int = 4
+
+    def __post_init__(self) -> None:
+        _require("candidates", self.candidates, least=1)
+
+    @property
+    def width(self) -> int:
+        return self.candidates
+
+    @property
+    def least_generations(self) -> int:
+        return self.candidates
+
+    @property
+    def most_generations(self) -> int:
+        return self.candidates
+
+    def flow(self, spend: Spend) -> Flow:
+        answers = yield Expand(Stage.CONCLUSION, (ROOT,), self.candidates)
+        return Outcome(best(answers, 1)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceBeam:
+    """Sentence after sentence, each the best of several, until the answer is whole."""
+
+    name: ClassVar[str] = "sentence_beam"
+    most_generations: ClassVar[None] = None
+    candidates: int = 2
+
+    def __post_init__(self) -> None:
+        _require("candidates", self.candidates, least=1)
+
+    @property
+    def width(self) -> int:
+        return self.candidates
+
+    @property
+    def least_generations(self) -> int:
+        return self.candidates + 1
+
+    def flow(self, spend: Spend) -> Flow:
+        answer = ROOT
+        while spend.allows(self.candidates + 1):
+            sentences = yield Expand(Stage.CONCLUSION, (answer,), self.candidates, stop=(SENTENCE_END,))
+            answer = best(sentences, 1)[0]
+            if _is_whole(answer):
+                return Outcome(answer)
+        (answer,) = yield Expand(Stage.CONCLUSION, (answer,), 1, scored=False)
+        return Outcome(answer, stopped_by="generations")
+
+
+def _is_whole(answer: Trajectory) -> bool:
+    """Ended by the closing tag or by the model, not by the end of a sentence."""
+    return answer.last.finish_reason == "stop" and not answer.last.text.endswith(SENTENCE_END)
+
+
+@dataclass(frozen=True, slots=True)
+class StageBeam:
+    """`candidates` a stage, of which the best `keep` go on, each with its share of the next stage's candidates."""
+
+    name: ClassVar[str] = "stage_beam"
+    candidates: int = 4
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        _require("candidates", self.candidates, least=1)
+        _require("keep", self.keep, least=1, most=self.candidates)
+        if self.candidates % self.keep:
+            raise InvalidPlan(
+                f"keep must divide candidates, {self.keep} does not divide {self.candidates}", field="keep"
+            )
+
+    @property
+    def width(self) -> int:
+        return self.candidates
+
+    @property
+    def least_generations(self) -> int:
+        return len(Stage) * self.candidates
+
+    @property
+    def most_generations(self) -> int:
+        return self.least_generations
+
+    def flow(self, spend: Spend) -> Flow:
+        beam: tuple[Trajectory, ...] = (ROOT,)
+        for stage in Stage:
+            grown = yield Expand(stage, beam, self.candidates // len(beam))
+            beam = best(grown, self.keep)
+        return Outcome(beam[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Swires:
+    """Stage-wise retracing search: captions and reasonings are sampled again, into one growing pool of reasonings,
+    until the `accept_rank`-th best of them scores above `accept_z` standard deviations."""
+
+    name: ClassVar[str] = "swires"
+    captions: int = 4
+    keep_captions: int = 2
+    reasonings: int = 2  # of each caption
+    keep_reasonings: int = 3
+    max_retraces: int = 4
+    accept_rank: int = 2
+    accept_z: float = 0.2533
+
+    def __post_init__(self) -> None:
+        _require("captions", self.captions, least=1)
+        _require("keep_captions", self.keep_captions, least=1, most=self.captions)
+        _require("reasonings", self.reasonings, least=1)
+        _require("keep_reasonings", self.keep_reasonings, least=1, most=self.keep_captions * self.reasonings)
+        _require("max_retraces", self.max_retraces, least=0)
+        _require("accept_rank", self.accept_rank, least=1, most=self.keep_captions * self.reasonings)
+        if not math.isfinite(self.accept_z):
+            raise InvalidPlan(f"accept_z must be finite, not {self.accept_z}", field="accept_z")
+
+    @property
+    def width(self) -> int:
+        return max(self.captions, self.keep_captions * self.reasonings, self.keep_reasonings)
+
+    @property
+    def round_cost(self) -> int:
+        return self.captions + self.keep_captions * self.reasonings
+
+    @property
+    def least_generations(self) -> int:
+        return 1 + self.round_cost + self.keep_reasonings
+
+    @property
+    def most_generations(self) -> int:
+        return self.least_generations + self.max_retraces * self.round_cost
+
+    def flow(self, spend: Spend) -> Flow:
+        summary = yield Expand(Stage.SUMMARY, (ROOT,), 1, scored=False)
+        pool: tuple[Trajectory, ...] = ()
+        final = self.max_retraces == 0
+        stopped_by: Limit | None = None
+        for retraces_left in reversed(range(1 + self.max_retraces)):
+            captions = yield Expand(Stage.CAPTION, summary, self.captions, final=final)
+            kept = best(captions, self.keep_captions)
+            pool += yield Expand(Stage.REASONING, kept, self.reasonings, final=final)
+            accepted = _rank(best(pool, self.accept_rank)[-1]) > self.accept_z
+            if accepted or not retraces_left:
+                break
+            if not spend.allows(self.round_cost + self.keep_reasonings):
+                stopped_by = "generations"
+                break
+        conclusions = yield Expand(Stage.CONCLUSION, best(pool, self.keep_reasonings), 1)
+        return Outcome(best(conclusions, 1)[0], accepted, stopped_by)
+
+
+def _require(field: str, value: int, *, least: int, most: int | None = None) -> None:
+    if value < least:
+        raise InvalidPlan(f"{field} must be at least {least}, not {value}", field=field)
+    if most is not None and value > most:
+        raise InvalidPlan(f"{field} must be at most {most}, not {value}", field=field)
+
+
+POLICIES: Mapping[str, type[Greedy | BestOfN | SentenceBeam | StageBeam | Swires]] = {
+    policy.name: policy for policy in (Greedy, BestOfN, SentenceBeam, StageBeam, Swires)
+}
+"""The policies by the name that a request gives."""

@@ -1,0 +1,120 @@
+"""The search: a policy decides, an engine samples, a scorer scores, a limit ends it."""
+
+import asyncio
+from contextlib import closing
+from dataclasses import replace
+from random import Random
+
+from swires.budget import Limit, Spend
+from swires.errors import DeadlineExceeded
+from swires.events import Emit, SearchFinished
+from swires.expansion import Expansion
+from swires.limits import Allowance, allowance, limit_after, limit_before
+from swires.plan import SearchPlan
+from swires.protocols import Engine, Scorer
+from swires.record import Record
+from swires.result import SearchResult
+from swires.stages import Stage
+from swires.types import Expand, Flow, Outcome, Sampling, Trajectory
+
+
+async def search(plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -> SearchResult:
+    """Search for the answer to `plan`, telling `emit` what happens.
+
+    When a limit is reached, the best so far is concluded with one more generation, for which a share of time and
+    tokens is kept. Generations and generated tokens never pass their limits; what a scorer computes is charged when it
+    is known. Raises EngineError, and DeadlineExceeded when time ran out before there was any text.
+    """
+    run = Search(plan, engine, scorer, emit)
+    with closing(plan.policy.flow(run.spend)) as flow:
+        outcome = await run.follow(flow)
+    result = run.finish(outcome)
+    emit(SearchFinished(result))
+    return result
+
+
+class Search:
+    """One search under way."""
+
+    def __init__(self, plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -> None:
+        self.plan = plan
+        self.engine = engine
+        self.scorer = scorer
+        self.emit = emit
+        self.spend = Spend(plan.budget, asyncio.get_running_loop().time)
+        self.record = Record(emit)
+        self.num_expands = 0
+        self.scorer_degraded = False
+
+    async def follow(self, flow: Flow) -> Outcome:
+        """Do as the policy says, until it has its answer or a limit is reached."""
+        try:
+            expand = next(flow)
+            while True:
+                allowed = allowance(expand, self.plan.sampling, self.spend)
+                if limit := limit_before(expand, allowed, self.spend):
+                    return await self.conclude(limit)
+                grown = await self.expand(expand, allowed)
+                if limit := limit_after(grown, allowed):
+                    return await self.conclude(limit)
+                expand = flow.send(grown)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    async def conclude(self, limit: Limit) -> Outcome:
+        """The best so far, with a conclusion if there is room for one."""
+        answer = self.record.furthest()
+        expand = Expand(Stage.CONCLUSION, (answer,), 1, scored=False)
+        allowed = allowance(expand, self.plan.sampling, self.spend)
+        whole = Stage.CONCLUSION.closing in answer.text
+        if not whole and limit_before(expand, allowed, self.spend) is None:
+            (answer,) = await self.expand(expand, allowed)
+        return Outcome(answer, stopped_by=limit)
+
+    async def expand(self, expand: Expand, allowed: Allowance) -> tuple[Trajectory, ...]:
+        """Sample and score what `expand` asks for, as far as is allowed."""
+        self.record.begin(expand)
+        expansion = Expansion(
+            expand,
+            self.samplings(expand, allowed),
+            problem=self.plan.problem,
+            engine=self.engine,
+            scorer=self.scorer,
+            spend=self.spend,
+            emit=self.emit,
+            first_id=self.record.next_id,
+            deadline=allowed.deadline,
+        )
+        grown = await expansion.run()
+        self.record.add(expand, grown)
+        self.num_expands += 1
+        self.scorer_degraded |= expansion.degraded
+        return grown
+
+    def samplings(self, expand: Expand, allowed: Allowance) -> list[Sampling | None]:
+        """How each parent is sampled; one whose answer has no room left is not."""
+        sampling = replace(
+            self.plan.sampling, stop=expand.stop, likelihood=expand.scored and self.scorer.needs_likelihood
+        )
+        if expand.greedy:
+            sampling = replace(sampling, temperature=0.0, seed=None)
+        return [
+            replace(sampling, max_tokens=max_tokens, seed=_seed(sampling.seed, self.num_expands, index))
+            if max_tokens
+            else None
+            for index, max_tokens in enumerate(allowed.max_tokens)
+        ]
+
+    def finish(self, outcome: Outcome) -> SearchResult:
+        """The answer is certain. Raises DeadlineExceeded when there is none."""
+        self.record.commit(outcome.answer)
+        result = self.record.result(self.plan.problem, outcome, self.spend, scorer_degraded=self.scorer_degraded)
+        if result.stopped_by == "seconds" and not outcome.answer.text:
+            raise DeadlineExceeded("time ran out before there was any text")
+        return result
+
+
+def _seed(seed: int | None, expand: int, parent: int) -> int | None:
+    """Far from that of any other request, since the engine adds the number of the sample."""
+    return None if seed is None else Random(f"{seed} {expand} {parent}").getrandbits(48)
