@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from swires.stages import Stage
-from training.model import ASK, ASSISTANT, END, IMAGE_SEQ_LEN, NO, USER, YES
+from training.model import ASK, ASSISTANT, END, IMAGE_SEQ_LEN, NO, USER, YES, token_id
 from training.tasks.example import Example
 
 LENGTHS = (80, 136, 184, 296)
@@ -21,7 +21,7 @@ JUDGED_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class Judged:
-    """A sampled transcript (ids after the prompt) and, for each stage, where it ends in them and whether it is right."""
+    """A sampled transcript (ids after the prompt); for each stage, where it ends in them and whether it is right."""
 
     example: Example
     ids: tuple[int, ...]
@@ -43,13 +43,13 @@ class Batch:
 
 class Collator:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
-        self._id = {name: tokenizer.convert_tokens_to_ids(name) for name in (ASK, YES, NO, END)}
+        self.tokenizer = tokenizer
+        self._id = {name: token_id(tokenizer, name) for name in (ASK, YES, NO, END)}
         image = "<fake_token_around_image><global-img>" + "<image>" * IMAGE_SEQ_LEN + "<fake_token_around_image>"
         self._before, self._after = self.encode(USER + image), self.encode(ASSISTANT)
 
     def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def prompt(self, question: str) -> list[int]:
         """The ids that the chat template and the processor make of one image and a question."""
@@ -96,14 +96,14 @@ class Collator:
         )
 
     def judge(self, example: Example, ids: Sequence[int]) -> Judged:
-        """Check a sampled transcript: SUMMARY and CAPTION against the true ones, the later stages by their last word."""
+        """Check a transcript: SUMMARY and CAPTION against the true ones, the later stages by their result."""
         verdicts, start = [], 0
         for stage in Stage:
-            closing = self._tokenizer.convert_tokens_to_ids(stage.closing)
+            closing = token_id(self.tokenizer, stage.closing)
             if closing not in ids[start:]:
                 break
             end = ids.index(closing, start) + 1
-            text = self._tokenizer.decode(ids[start:end], skip_special_tokens=False)
+            text = str(self.tokenizer.decode(list(ids[start:end]), skip_special_tokens=False))
             verdicts.append((end, _right(stage, text, example)))
             start = end
         return Judged(example, tuple(ids), tuple(verdicts))

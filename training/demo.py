@@ -9,16 +9,18 @@ import copy
 import itertools
 import json
 import random
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from training.checkpoint import export
 from training.collate import Batch, Collator, Judged, pixels
 from training.model import make_model, make_tokenizer
 from training.tasks.easy_vqa import easy_vqa_examples
@@ -69,7 +71,7 @@ class DemoRun:
             self.model.parameters(), recipe.peak_lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
         )
         self._loss = torch.compile(self._eager_loss, dynamic=False) if recipe.compile else self._eager_loss
-        self.judged: list[Judged] = []
+        self.judged: list[list[Judged]] = []  # by round
         self.step = 0
 
     def run(self) -> None:
@@ -104,7 +106,9 @@ class DemoRun:
         grown = min(1.0, (step + 1) / self.recipe.curriculum)
         objects, steps = (1, 2 + round(grown * (MAX_OBJECTS - 2))), (1, 1 + round(grown * 2))
         stream = scenes(rng.getrandbits(62), objects=objects, steps=steps)
-        return [rng.choice(self.easy) if rng.random() < self.recipe.easy_vqa_share else next(stream) for _ in range(count)]
+        return [
+            rng.choice(self.easy) if rng.random() < self.recipe.easy_vqa_share else next(stream) for _ in range(count)
+        ]
 
     # -- one step
 
@@ -123,7 +127,9 @@ class DemoRun:
         return loss
 
     def _backward(self, batch: Batch) -> float:
-        loss = self._loss(batch.input_ids, batch.position_ids, batch.mask, batch.pixel_values, batch.targets, batch.weights)
+        loss = self._loss(
+            batch.input_ids, batch.position_ids, batch.mask, batch.pixel_values, batch.targets, batch.weights
+        )
         loss.backward()
         return float(loss.detach())
 
@@ -132,7 +138,9 @@ class DemoRun:
     ) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = self.model(input_ids=ids, position_ids=positions, attention_mask=mask, pixel_values=pixel_values)
-        losses = torch.nn.functional.cross_entropy(output.logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        losses = torch.nn.functional.cross_entropy(
+            output.logits.float().flatten(0, 1), targets.flatten(), reduction="none"
+        )
         return (losses * weights.flatten()).sum()
 
     def _lr(self) -> float:
@@ -147,13 +155,14 @@ class DemoRun:
         since = self.step - self.recipe.judging_from
         if since < 0:
             return []
-        if since % self.recipe.round_steps == 0 or not self.judged:
-            self.judged += self._sample(since // self.recipe.round_steps)
+        while len(self.judged) <= since // self.recipe.round_steps:
+            self.judged.append(self._sample(len(self.judged)))
             self._save()
+        judged = list(itertools.chain(*self.judged))
         rng = random.Random(f"judged {self.recipe.seed} {self.step}")
-        flawless = [all(right for _, right in one.verdicts) for one in self.judged]
+        flawless = [all(right for _, right in one.verdicts) for one in judged]
         weights = [1 / flawless.count(right) for right in flawless]
-        drawn = sorted(rng.choices(self.judged, weights, k=4 * self.recipe.batch), key=lambda one: len(one.ids))
+        drawn = sorted(rng.choices(judged, weights, k=4 * self.recipe.batch), key=lambda one: len(one.ids))
         at = rng.randrange(4) * self.recipe.batch
         return drawn[at : at + self.recipe.batch]
 
@@ -165,7 +174,9 @@ class DemoRun:
         return [one for one in judged if len(one.verdicts) == 4]
 
     @torch.no_grad()
-    def answer(self, examples: Sequence[Example], *, temperature: float = 0.0, seed: int = 0, what: str) -> list[list[int]]:
+    def answer(
+        self, examples: Sequence[Example], *, temperature: float = 0.0, seed: int = 0, what: str
+    ) -> list[list[int]]:
         """Sampled (or, at temperature 0, the likeliest) transcripts as ids, without the end token."""
         torch.manual_seed(seed)
         model = copy.deepcopy(self.model).bfloat16().eval()
@@ -177,7 +188,9 @@ class DemoRun:
             prompts = [self.collate.prompt(example.question) for example in some]
             longest = max(map(len, prompts))
             ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+            sampling = (
+                {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+            )
             output = model.generate(
                 input_ids=ids,
                 attention_mask=(ids != pad).long(),
@@ -200,11 +213,19 @@ class DemoRun:
             for example, ids in zip(examples, self.answer(examples, what="evaluating"), strict=True)
         ]
         easy = self.easy[:128]
-        shares = {name: sum(one.get(number, False) for one in verdicts) / len(examples) for number, name in enumerate(NAMES)}
+        shares = {
+            name: sum(one.get(number, False) for one in verdicts) / len(examples) for number, name in enumerate(NAMES)
+        }
         right = [
-            self.collate.judge(example, ids).verdicts[-1:] for example, ids in zip(easy, self.answer(easy, what="easy"), strict=True)
+            self.collate.judge(example, ids).verdicts[-1:]
+            for example, ids in zip(easy, self.answer(easy, what="easy"), strict=True)
         ]
-        row = {"step": self.step, **shares, "easy_vqa": sum(bool(one and one[0][1]) for one in right) / len(easy), "time": time.time()}
+        row = {
+            "step": self.step,
+            **shares,
+            "easy_vqa": sum(bool(one and one[0][1]) for one in right) / len(easy),
+            "time": time.time(),
+        }
         with (self.folder / "history.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         return row
@@ -213,10 +234,24 @@ class DemoRun:
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         some = itertools.islice(scenes(self.recipe.seed), 4000)
-        return make_tokenizer(text for example in [*some, *self.easy[:10_000]] for text in (example.question, *example.stages.values()))
+        return make_tokenizer(
+            text for example in [*some, *self.easy[:10_000]] for text in (example.question, *example.stages.values())
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write the checkpoint, and beside it the recipe and the history that made it."""
+        export(self.model, self.tokenizer, folder)
+        (folder / "recipe.json").write_text(json.dumps(asdict(self.recipe), indent=2) + "\n")
+        if (self.folder / "history.jsonl").exists():
+            shutil.copy(self.folder / "history.jsonl", folder)
 
     def _save(self) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step, "judged": self.judged}
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "judged": self.judged,
+        }
         torch.save(state, self.folder / "state.new")
         (self.folder / "state.new").rename(self.folder / "state.pt")
 

@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import random
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,10 @@ from training.tasks.example import Example
 from training.tasks.scenes import scenes
 
 BOOTSTRAPS = 2000
+
+
+class EvaluationError(Exception):
+    """The server refused a request, or failed."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ async def evaluate(
     url: str, examples: Sequence[Example], arms: Sequence[Arm], *, seed: int, concurrency: int, record: Path
 ) -> list[Answered]:
     """Ask every arm every problem, problem by problem; answers in `record` are not asked again."""
-    done = [Answered(**json.loads(line)) for line in record.read_text().splitlines()] if record.exists() else []
+    done = _recorded(record)
     known = {(one.arm, one.problem) for one in done}
     waiting = [(arm, at) for at in range(len(examples)) for arm in arms if (arm.name, at) not in known]
     room = asyncio.Semaphore(concurrency)
@@ -89,6 +92,10 @@ async def evaluate(
                 await room.acquire()
                 group.create_task(ask(arm, at))
     return [one for one in done if one.problem < len(examples) and one.arm in {arm.name for arm in arms}]
+
+
+def _recorded(record: Path) -> list[Answered]:
+    return [Answered(**json.loads(line)) for line in record.read_text().splitlines()] if record.exists() else []
 
 
 def table(answers: Sequence[Answered], arms: Sequence[Arm]) -> str:
@@ -126,12 +133,14 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 
 async def _ask(client: httpx.AsyncClient, model: str, example: Example, arm: Arm, at: int, seed: int) -> Answered:
-    content = [{"type": "image_url", "image_url": {"url": data_url(example)}}, {"type": "text", "text": example.question}]
+    content = [
+        {"type": "image_url", "image_url": {"url": data_url(example)}},
+        {"type": "text", "text": example.question},
+    ]
     body = {"model": model, "messages": [{"role": "user", "content": content}], "seed": seed + at, "swires": arm.swires}
-    while (reply := await client.post("/v1/chat/completions", json=body)).status_code == 503:
-        await asyncio.sleep(float(reply.headers["Retry-After"]))
+    reply = await client.post("/v1/chat/completions", json=body)
     if reply.is_error:
-        sys.exit(f"{arm.name}: the server answered {reply.status_code}: {reply.text[:300]}")
+        raise EvaluationError(f"{arm.name}: the server answered {reply.status_code}: {reply.text[:300]}")
     answer = reply.json()
     search = answer["swires"]
     return Answered(

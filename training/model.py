@@ -22,7 +22,9 @@ IMAGE_SEQ_LEN = (IMAGE_SIDE // PATCH // SHUFFLE) ** 2
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>"
     "{% if message.content is string %}{{ message.content }}{% else %}"
-    "{% for part in message.content %}{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}"
     "{% endif %}"
     "{% if message.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -48,6 +50,12 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
+
+
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
     image_processor = Idefics3ImageProcessor(
         do_image_splitting=False, size={"longest_edge": IMAGE_SIDE}, max_image_size={"longest_edge": IMAGE_SIDE}
@@ -56,11 +64,10 @@ def make_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGeneration:
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (PAD, END, "<image>")}
+    end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
     config = Idefics3Config(
-        image_token_id=ids["<image>"],
-        pad_token_id=ids[PAD],
-        eos_token_id=ids[END],
+        image_token_id=token_id(tokenizer, "<image>"),
+        pad_token_id=pad,
         scale_factor=SHUFFLE,
         tie_word_embeddings=True,
         vision_config={
@@ -82,8 +89,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGene
             "head_dim": 64,
             "max_position_embeddings": 1024,
             "tie_word_embeddings": True,
-            "pad_token_id": ids[PAD],
-            "eos_token_id": ids[END],
+            "pad_token_id": pad,
+            "eos_token_id": end,
             "bos_token_id": None,
         },
     )

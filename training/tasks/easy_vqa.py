@@ -1,7 +1,6 @@
 """The public easy-VQA data set (PyPI package `easy-vqa`): one coloured shape a picture, answers of one word."""
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Literal
 
@@ -28,7 +27,11 @@ def easy_vqa_examples(split: Literal["train", "test"]) -> list[Example]:
     scenes = _scenes(asked)
     load = cache(lambda number: Image.open(paths[number]).convert("RGB"))
     return [
-        Example(load(number), text, _stages(text, answer, *scenes[number]) if number in scenes else {Stage.CONCLUSION: answer})
+        Example(
+            load(number),
+            text,
+            _stages(text, answer, *scenes[number]) if number in scenes else {Stage.CONCLUSION: answer},
+        )
         for text, answer, number in asked
     ]
 

@@ -46,13 +46,17 @@ class Filter:
     shape: str | None = None
 
     def admits(self, thing: Thing) -> bool:
-        return self.size in (None, thing.size) and self.color in (None, thing.color) and self.shape in (None, thing.shape)
+        return (
+            self.size in (None, thing.size) and self.color in (None, thing.color) and self.shape in (None, thing.shape)
+        )
 
     def __str__(self) -> str:
         return " ".join(word for word in (self.size, self.color, f"{self.shape or 'object'}s") if word)
 
 
-def scenes(seed: int, *, objects: tuple[int, int] = (2, MAX_OBJECTS), steps: tuple[int, int] = (1, 3)) -> Iterator[Example]:
+def scenes(
+    seed: int, *, objects: tuple[int, int] = (2, MAX_OBJECTS), steps: tuple[int, int] = (1, 3)
+) -> Iterator[Example]:
     """Scenes without end; the same seed gives the same ones.
 
     Of three problems thought up for a scene the one that leaves the most is asked, else most answers would be 0 or 1.
@@ -84,7 +88,9 @@ def answer(things: tuple[Thing, ...], subtracted: tuple[Filter, ...], asked: Fil
     }
 
 
-def _problem(rng: random.Random, things: tuple[Thing, ...], steps: tuple[int, int]) -> tuple[tuple[Filter, ...], Filter]:
+def _problem(
+    rng: random.Random, things: tuple[Thing, ...], steps: tuple[int, int]
+) -> tuple[tuple[Filter, ...], Filter]:
     subtracted = tuple(_filter(rng, things) for _ in range(rng.randint(*steps)))
     return subtracted, Filter() if rng.random() < 0.7 else _filter(rng, things)
 
