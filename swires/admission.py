@@ -10,7 +10,7 @@ from dataclasses import dataclass
 @dataclass(eq=False, slots=True)
 class Turn:
     cost: int
-    called: asyncio.Future[None]
+    called: asyncio.Future[Exception | None]
     holds: bool = False
 
 
@@ -39,17 +39,18 @@ class Line:
         self._waiting.append(turn)
         self._call()
         try:
-            await turn.called
+            if refusal := await turn.called:
+                raise refusal
             yield
         finally:
             self._leave(turn)
 
     def dismiss(self, error: Exception) -> None:
         """Raise `error` from every `share` that still waits."""
-        for turn in self._waiting:
+        while self._waiting:
+            turn = self._waiting.popleft()
             if not turn.called.done():
-                turn.called.set_exception(error)
-        self._waiting.clear()
+                turn.called.set_result(error)
 
     def _call(self) -> None:
         while self._waiting and self._waiting[0].cost <= self.free:

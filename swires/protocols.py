@@ -11,7 +11,8 @@ from swires.types import FinishReason, Flow, Problem, Sampling, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """New text and ids of candidate `index`; the last chunk of a candidate has its `finish_reason`.
+    """New ids of candidate `index` and, at the latest with the last of its chunks, which has the `finish_reason`, their
+    text. Those of a live candidate agree chunk by chunk, since it may be cut and continued after any of them.
 
     `logprob` (the candidate's sum, in nats, where asked for) and the prompt tokens of the engine request (`cached` of
     them not computed again) come with the last chunk.

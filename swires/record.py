@@ -47,10 +47,12 @@ class Record:
             self._committed = self._committed.then(candidate, score)
 
     def furthest(self) -> Trajectory:
-        """The one to conclude from when a limit ends the search: of those that may still become the answer the one
+        """Where to conclude from when a limit ends the search: of all that may still become the answer, the trajectory
         with most finished stages, then the best score, then the most text."""
         final = self._committed.candidates
-        return max((each for each in self._trajectories if each.candidates[: len(final)] == final), key=_progress)
+        possible = [each for each in self._trajectories if each.candidates[: len(final)] == final]
+        # Of a candidate that was cut, the text is known only where it was told as it grew.
+        return max((each for each in possible if each.candidates == final or not _is_cut(each)), key=_progress)
 
     def result(self, problem: Problem, outcome: Outcome, spend: Spend, *, scorer_degraded: bool) -> SearchResult:
         nodes = tuple(_node(each, outcome.answer) for each in self._trajectories[1:])
@@ -72,12 +74,14 @@ class Record:
 def _common(trajectories: tuple[Trajectory, ...]) -> Trajectory:
     """The longest beginning that all of them share."""
     first, *others = trajectories
-    length = 0
-    for length_so_far, candidate in enumerate(first.candidates):
-        if any(other.candidates[length_so_far : length_so_far + 1] != (candidate,) for other in others):
-            break
-        length = length_so_far + 1
+    length = len(first.candidates)
+    while any(other.candidates[:length] != first.candidates[:length] for other in others):
+        length -= 1
     return Trajectory(first.candidates[:length], first.scores[:length])
+
+
+def _is_cut(trajectory: Trajectory) -> bool:
+    return bool(trajectory.candidates) and trajectory.last.finish_reason == "cut"
 
 
 def _progress(trajectory: Trajectory) -> tuple[int, float, int]:

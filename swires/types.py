@@ -1,10 +1,12 @@
 """The frozen values that a search passes on."""
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from swires.budget import Limit
+from swires.errors import InvalidPlan
 from swires.stages import Stage
 
 FinishReason: TypeAlias = Literal["stop", "length", "cut"]
@@ -30,6 +32,14 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     likelihood: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise InvalidPlan(f"temperature must not be negative, but is {self.temperature}", field="temperature")
+        if not 0 < self.top_p <= 1:
+            raise InvalidPlan(f"top_p must be above 0 and at most 1, not {self.top_p}", field="top_p")
+        if self.max_tokens < 1:
+            raise InvalidPlan(f"max_tokens must be at least 1, not {self.max_tokens}", field="max_tokens")
 
 
 @dataclass(frozen=True, slots=True)

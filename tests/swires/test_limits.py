@@ -1,0 +1,96 @@
+import pytest
+
+from swires.budget import Budget, Limit, Spend
+from swires.limits import Allowance, allowance, limit_after, limit_before
+from swires.stages import Stage
+from swires.types import ROOT, Candidate, Expand, FinishReason, Sampling, Trajectory
+
+SAMPLING = Sampling(max_tokens=100)
+
+
+def grown(num_tokens: int, reason: FinishReason = "stop") -> Trajectory:
+    return ROOT.then(Candidate(0, Stage.CAPTION, "", tuple(range(num_tokens)), reason))
+
+
+def spent(budget: Budget, *, generations: int = 0, tokens: int = 0, seconds: float = 0.0) -> Spend:
+    times = iter([0.0])
+    return Spend(budget, lambda: next(times, seconds), generations, tokens)
+
+
+CAPTIONS = Expand(Stage.CAPTION, (ROOT,), 4)
+CONCLUSION = Expand(Stage.CONCLUSION, (ROOT,), 1, scored=False)
+
+
+def test_the_sampling_rules_while_there_is_plenty() -> None:
+    assert allowance(CAPTIONS, SAMPLING, spent(Budget())) == Allowance((100,), 90.0, None)
+
+
+def test_tokens_left_are_shared() -> None:
+    """80 of 480 left, 10 x 4 candidates to generate and as many to score; a conclusion may take what is kept."""
+    spend = spent(Budget(max_total_tokens=480), tokens=300)
+    assert allowance(CAPTIONS, SAMPLING, spend) == Allowance((10,), 90.0, "tokens")
+    assert allowance(CONCLUSION, SAMPLING, spend) == Allowance((100,), 120.0, None)
+
+
+def test_no_more_is_kept_than_one_candidate_may_use() -> None:
+    spend = spent(Budget(max_total_tokens=10_000), tokens=9_500)
+    assert allowance(CAPTIONS, SAMPLING, spend).max_tokens == (50,)
+
+
+def test_an_answer_has_its_own_limit() -> None:
+    expand = Expand(Stage.REASONING, (grown(30), grown(45), grown(70)), 2)
+    allowed = allowance(expand, SAMPLING, spent(Budget(max_answer_tokens=50)))
+    assert allowed.max_tokens == (20, 5, 0)
+    assert allowed.narrowed_by == "answer_tokens"
+
+
+def test_narrowed_only_where_no_parent_has_all() -> None:
+    expand = Expand(Stage.REASONING, (grown(30), grown(0)), 2)
+    allowed = allowance(expand, SAMPLING, spent(Budget(max_answer_tokens=100)))
+    assert allowed == Allowance((70, 100), 90.0, None)
+
+
+def test_sentences_are_no_conclusion() -> None:
+    sentence = Expand(Stage.CONCLUSION, (ROOT,), 1, stop=(".",))
+    assert allowance(sentence, SAMPLING, spent(Budget(timeout_s=8.0))).deadline == 6.0
+    assert allowance(CONCLUSION, SAMPLING, spent(Budget(timeout_s=8.0))).deadline == 8.0
+
+
+@pytest.mark.parametrize(
+    ("spend", "limit"),
+    [
+        (spent(Budget(max_generations=8), generations=4), None),
+        (spent(Budget(max_generations=8), generations=5), "generations"),
+        (spent(Budget(timeout_s=8.0), seconds=5.9), None),
+        (spent(Budget(timeout_s=8.0), seconds=6.0), "seconds"),
+        (spent(Budget(max_total_tokens=100), tokens=67), None),
+        (spent(Budget(max_total_tokens=100), tokens=68), "tokens"),
+    ],
+)
+def test_what_forbids_an_expansion(spend: Spend, limit: Limit | None) -> None:
+    assert limit_before(CAPTIONS, allowance(CAPTIONS, SAMPLING, spend), spend) == limit
+
+
+def test_an_answer_of_full_length_forbids_its_expansion() -> None:
+    expand = Expand(Stage.REASONING, (grown(30), grown(31)), 1)
+    for most, limit in ((31, None), (30, "answer_tokens")):
+        spend = spent(Budget(max_answer_tokens=most))
+        assert limit_before(expand, allowance(expand, SAMPLING, spend), spend) == limit
+
+
+@pytest.mark.parametrize(
+    ("reasons", "limit"),
+    [
+        (("stop", "cut"), None),
+        (("stop", "length"), None),
+        (("cut", "length"), "seconds"),
+        (("length", "length"), "tokens"),
+    ],
+)
+def test_what_kept_all_candidates_from_being_finished(reasons: tuple[FinishReason, ...], limit: Limit | None) -> None:
+    results = [grown(1, reason) for reason in reasons]
+    assert limit_after(results, Allowance((5,), 1.0, "tokens")) == limit
+
+
+def test_a_stage_that_is_too_long_by_itself_ends_nothing() -> None:
+    assert limit_after([grown(1, "length")], Allowance((100,), 1.0, None)) is None
