@@ -1,10 +1,12 @@
 """The request as OpenAI's chat API spells it: every field has an effect, asks for nothing, or is refused by name."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from server.images import ImageSource
 from server.settings import PolicyName, PresetName
 
 MAX_MESSAGES = 1024
@@ -132,13 +134,19 @@ def _ends_with_user(messages: list[Message]) -> list[Message]:
     return messages
 
 
+def _with_stream(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+    if options is not None and not info.data.get("stream"):
+        raise PydanticCustomError("invalid_value", "goes with stream only")
+    return options
+
+
 class ChatRequest(Strict):
     model: str
     messages: Annotated[
         list[Message], FailFast(), Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_ends_with_user)
     ]
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: Annotated[StreamOptions | None, AfterValidator(_with_stream)] = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -147,7 +155,7 @@ class ChatRequest(Strict):
     reasoning_effort: Literal["none", "low", "medium", "high"] | None = None
     swires: SwiresOptions = SwiresOptions()
 
-    # What is about the caller, not about the answer.
+    # What tells about the caller and does not change the answer.
     metadata: dict[str, str] | None = None
     parallel_tool_calls: bool | None = None
     prompt_cache_key: str | None = None
@@ -177,3 +185,27 @@ class ChatRequest(Strict):
     top_logprobs: Refused = None
     verbosity: Annotated[Any, only("medium")] = None
     web_search_options: Refused = None
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def rendering(self) -> list[dict[str, Any]]:
+        """The messages as an engine renders them: an image is a part `{"type": "image"}`."""
+        return [
+            {
+                "role": "system" if message.role == "developer" else message.role,
+                "content": [
+                    {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+                    for part in message.content
+                ],
+            }
+            for message in self.messages
+        ]
+
+    def images(self) -> Iterator[ImageSource]:
+        """The images in the order of their parts."""
+        for number, message in enumerate(self.messages):
+            for place, part in enumerate(message.content):
+                if isinstance(part, ImagePart):
+                    yield ImageSource(f"messages[{number}].content[{place}].image_url.url", part.image_url.url)

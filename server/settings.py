@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     max_waiting: int = Field(64, ge=0, description="searches that may wait for their turn; more are answered with 503")
 
     max_body_mib: int = Field(32, ge=1, description="greatest size of a request in MiB")
-    max_images: int = Field(1, ge=0, description="greatest number of images in a request")
+    max_images: int = Field(1, ge=1, description="greatest number of images in a request")
     max_image_mib: int = Field(16, ge=1, description="greatest size of one encoded image in MiB")
     max_image_pixels: int = Field(32_000_000, ge=1, description="greatest number of pixels in one image")
     keep_alive_s: float = Field(15, gt=0, le=15, description="seconds of silence in a stream before a comment")

@@ -9,38 +9,13 @@ from starlette.types import Message
 from server.errors import Refused
 from server.sse import DONE, KEEP_ALIVE, EventStream, encode
 from swires.errors import EngineError
+from tests.server.client import Exchange
 
 Chunks = AsyncGenerator[Mapping[str, object], None]
 
 
-class Client:
-    """One raw ASGI exchange; hangs up when told to."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.sent = asyncio.Condition()
-        self.hang_up = asyncio.Event()
-
-    async def receive(self) -> Message:
-        await self.hang_up.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        async with self.sent:
-            self.messages.append(message)
-            self.sent.notify_all()
-
-    async def got(self, line: bytes) -> None:
-        async with self.sent:
-            await self.sent.wait_for(lambda: line in self.lines)
-
-    async def read(self, chunks: Chunks, keep_alive_s: float = 15) -> None:
-        response = EventStream(chunks, keep_alive_s=keep_alive_s)
-        await response({"type": "http"}, self.receive, self.send)
-
-    @property
-    def lines(self) -> list[bytes]:
-        return [message["body"] for message in self.messages if message.get("body")]
+async def read(client: Exchange, chunks: Chunks, keep_alive_s: float = 15) -> None:
+    await EventStream(chunks, keep_alive_s=keep_alive_s)({"type": "http"}, client.receive, client.send)
 
 
 async def test_chunks_then_done() -> None:
@@ -48,8 +23,8 @@ async def test_chunks_then_done() -> None:
         yield {"choices": [1]}
         yield {"choices": [2]}
 
-    client = Client()
-    await client.read(chunks())
+    client = Exchange()
+    await read(client, chunks())
     start, *_, last = client.messages
     headers = dict(start["headers"])
     assert start["status"] == 200
@@ -65,9 +40,9 @@ async def test_an_error_before_the_first_chunk_is_raised_with_nothing_sent() -> 
         raise Refused("no")
         yield {}
 
-    client = Client()
+    client = Exchange()
     with pytest.raises(Refused):
-        await client.read(chunks())
+        await read(client, chunks())
     assert client.messages == []
 
 
@@ -76,8 +51,8 @@ async def test_an_error_after_the_first_chunk_is_the_last_chunk() -> None:
         yield {"choices": []}
         raise EngineError("worker 3 at 10.0.0.7 died")
 
-    client = Client()
-    await client.read(chunks())
+    client = Exchange()
+    await read(client, chunks())
     _, error, done = client.lines
     told = json.loads(error.removeprefix(b"data: "))
     assert told["choices"] == []
@@ -87,19 +62,19 @@ async def test_an_error_after_the_first_chunk_is_the_last_chunk() -> None:
 
 
 async def test_silence_is_filled_with_comments() -> None:
-    client = Client()
+    client = Exchange()
 
     async def chunks() -> Chunks:
         await client.got(KEEP_ALIVE)
         yield {"choices": []}
 
-    await client.read(chunks(), keep_alive_s=0.001)
+    await read(client, chunks(), keep_alive_s=0.001)
     assert client.lines[0] == KEEP_ALIVE
     assert client.lines[-2:] == [encode({"choices": []}), DONE]
 
 
 async def test_a_hang_up_closes_the_chunks() -> None:
-    client, closed = Client(), asyncio.Event()
+    client, closed = Exchange(), asyncio.Event()
 
     async def chunks() -> Chunks:
         try:
@@ -109,13 +84,13 @@ async def test_a_hang_up_closes_the_chunks() -> None:
         finally:
             closed.set()
 
-    await client.read(chunks())
+    await read(client, chunks())
     assert closed.is_set()
     assert DONE not in client.lines
 
 
 async def test_a_hang_up_before_the_first_chunk_closes_the_chunks() -> None:
-    client, closed = Client(), asyncio.Event()
+    client, closed = Exchange(), asyncio.Event()
 
     async def chunks() -> Chunks:
         client.hang_up.set()
@@ -125,13 +100,13 @@ async def test_a_hang_up_before_the_first_chunk_closes_the_chunks() -> None:
         finally:
             closed.set()
 
-    await client.read(chunks())
+    await read(client, chunks())
     assert closed.is_set()
     assert client.messages == []
 
 
 async def test_a_hang_up_while_the_client_does_not_read_closes_the_chunks() -> None:
-    client, closed = Client(), asyncio.Event()
+    client, closed = Exchange(), asyncio.Event()
 
     async def stuck(message: Message) -> None:
         client.hang_up.set()

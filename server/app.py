@@ -1,0 +1,49 @@
+"""The FastAPI app over a started engine."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from server.errors import Refused, failure
+from server.metrics import Metrics
+from server.routes import router
+from server.service import Service
+from server.serving_engine import ServingEngine
+from server.settings import Settings
+from swires.errors import SwiresError
+from swires.protocols import Scorer
+from swires.scheduler import Scheduler
+
+CLIENT_CLOSED_REQUEST = 499
+
+
+def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: Settings) -> FastAPI:
+    """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default."""
+    scheduler = Scheduler(engine, capacity=settings.max_candidates, max_waiting=settings.max_waiting)
+    service = Service(engine, scorers, settings, scheduler, Metrics(scheduler))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        await service.warm_up()
+        yield
+        await scheduler.drain()
+
+    async def answer_error(request: Request, error: Exception) -> Response:
+        told = failure(error)
+        service.metrics.refused(told.status)
+        return JSONResponse(told.body, told.status, told.headers)
+
+    async def answer_nobody(request: Request, error: Exception) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app.state.service = service
+    app.include_router(router)
+    for kind in (Refused, SwiresError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer_error)
+    app.add_exception_handler(ClientDisconnect, answer_nobody)
+    return app

@@ -1,0 +1,106 @@
+"""From a checked request to what the search is to do; where the request is silent, the server's settings speak."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import cast
+
+from server.errors import Refused
+from server.presets import EFFORTS, MODES, PRESETS
+from server.schemas import ChatRequest, SwiresOptions
+from server.settings import PolicyName, PresetName, Settings
+from swires.budget import Budget
+from swires.errors import InvalidPlan
+from swires.plan import SearchPlan
+from swires.policies import POLICIES
+from swires.protocols import SearchPolicy
+from swires.types import Problem, Sampling
+
+NUMBERS = tuple({field.name: None for policy in POLICIES.values() for field in fields(policy)})
+"""The keys of the `swires` object that belong to a policy."""
+
+FIXED_SEED = 0
+"""Makes a request with temperature 0 repeatable: a search needs candidates that differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The policy, and the names under which the answer reports what was chosen."""
+
+    policy: SearchPolicy
+    preset: PresetName
+    scorer: str
+
+
+def model_names(settings: Settings) -> Mapping[str, str | None]:
+    """The names that a request may give, with the mode that each stands for; the first stands for none."""
+    return {settings.name: None, **{f"{settings.name}:{mode}": mode for mode in MODES}}
+
+
+def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> Choice:
+    """The most explicit wins: the `swires` object, then `reasoning_effort`, then the model's alias.
+
+    Raises Refused, naming the field.
+    """
+    names = model_names(settings)
+    if chat.model not in names:
+        message = f"model: there is no such model; there are {', '.join(names)}"
+        raise Refused(message, status=404, param="model", code="model_not_found")
+    scorer = chat.swires.scorer or scorers[0]
+    if scorer not in scorers:
+        raise Refused(f"swires.scorer: must be one of {', '.join(scorers)}", param="swires.scorer")
+    effort = EFFORTS[chat.reasoning_effort] if chat.reasoning_effort else None
+    mode = chat.swires.preset or effort or names[chat.model] or settings.preset
+    if mode == "greedy":
+        preset, name = settings.preset, chat.swires.policy or "greedy"
+    else:
+        preset, name = cast(PresetName, mode), chat.swires.policy or settings.policy
+    return Choice(_policy(name, preset, chat.swires), preset, scorer)
+
+
+def search_plan(problem: Problem, policy: SearchPolicy, chat: ChatRequest, settings: Settings) -> SearchPlan:
+    """Raises Refused where the request leaves the policy too little, or asks for more than the server gives."""
+    budget = _budget(chat, settings)
+    try:
+        return SearchPlan(problem, policy, _sampling(chat, settings), budget)
+    except InvalidPlan as error:
+        raise _refused(error) from error
+
+
+def _policy(name: PolicyName, preset: PresetName, options: SwiresOptions) -> SearchPolicy:
+    given = {number: value for number in NUMBERS if (value := getattr(options, number)) is not None}
+    kind = POLICIES[name]
+    known = {field.name for field in fields(kind)}
+    for number in given:
+        if number not in known:
+            raise Refused(f"swires.{number}: the policy {name} has no such number", param=f"swires.{number}")
+    try:
+        return kind(**{**PRESETS[preset][name], **given})
+    except InvalidPlan as error:
+        raise _refused(error) from error
+
+
+def _sampling(chat: ChatRequest, settings: Settings) -> Sampling:
+    seed = FIXED_SEED if chat.temperature == 0 and chat.seed is None else chat.seed
+    return Sampling(chat.temperature or settings.temperature, chat.top_p or settings.top_p, seed=seed)
+
+
+def _budget(chat: ChatRequest, settings: Settings) -> Budget:
+    asked = {
+        limit: value
+        for limit in ("max_generations", "max_total_tokens", "timeout_s")
+        if (value := getattr(chat.swires, limit)) is not None
+    }
+    for limit, value in asked.items():
+        if value > (most := getattr(settings, limit)):
+            raise Refused(f"swires.{limit}: the server's limit is {most}", param=f"swires.{limit}")
+    answer_limits = (chat.max_tokens, chat.max_completion_tokens, settings.max_answer_tokens)
+    return Budget(
+        asked.get("max_generations", settings.max_generations),
+        asked.get("max_total_tokens", settings.max_total_tokens),
+        asked.get("timeout_s", settings.timeout_s),
+        min(limit for limit in answer_limits if limit is not None),
+    )
+
+
+def _refused(error: InvalidPlan) -> Refused:
+    return Refused(f"swires.{error.field}: {error}", param=f"swires.{error.field}", code="invalid_value")

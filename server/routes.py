@@ -1,0 +1,157 @@
+"""The routes, each from the request to the response."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from server import __version__, images
+from server.disconnect import while_connected
+from server.errors import Refused, invalid
+from server.images import ImageLimits
+from server.openai import Reply
+from server.plan import choose, model_names, search_plan
+from server.schemas import ChatRequest
+from server.service import Service
+from server.settings import MIB
+from server.sse import EventStream
+from swires.events import Event, SearchFinished
+from swires.result import SearchResult
+from swires.types import Problem
+
+BODY_TIMEOUT_S = 60
+"""How long a client may take to send its request."""
+
+router = APIRouter()
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+TheService = Annotated[Service, Depends(_service)]
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(request: Request, service: TheService) -> Response:
+    chat = await _checked(request, service)
+    choice = choose(chat, service.settings, tuple(service.scorers))
+    problem = await _rendered(chat, service)
+    plan = search_plan(problem, choice.policy, chat, service.settings)
+    events = service.metrics.watched(
+        service.scheduler.run(plan, service.scorers[choice.scorer]), policy=plan.policy.name, preset=choice.preset
+    )
+    reply = Reply(
+        model=chat.model,
+        policy=plan.policy.name,
+        preset=choice.preset,
+        scorer=choice.scorer,
+        raw=chat.swires.raw,
+        trace=chat.swires.trace,
+        events=chat.swires.events,
+        include_usage=chat.include_usage,
+    )
+    if chat.stream:
+        return EventStream(reply.chunks(events), keep_alive_s=service.settings.keep_alive_s)
+    result = await while_connected(request.receive, _result(events))
+    return Response(to_json(reply.completion(result), inf_nan_mode="null"), media_type="application/json")
+
+
+@router.get("/v1/models")
+async def models(service: TheService) -> JSONResponse:
+    cards = [
+        {
+            "id": name,
+            "object": "model",
+            "created": service.created,
+            "owned_by": "swires",
+            "root": service.settings.name,
+            "max_model_len": service.engine.max_model_len,
+        }
+        for name in model_names(service.settings)
+    ]
+    return JSONResponse({"object": "list", "data": cards})
+
+
+@router.get("/health")
+async def health(service: TheService) -> Response:
+    """Whether process and engine live, whatever the load."""
+    if not service.engine.alive:
+        raise Refused("the engine is dead", status=503, code="engine_dead")
+    return Response()
+
+
+@router.get("/ready")
+async def ready(service: TheService) -> Response:
+    """Whether a request would be served."""
+    if not service.ready:
+        raise Refused("not ready", status=503, code="not_ready")
+    return Response()
+
+
+@router.get("/metrics")
+async def metrics(service: TheService) -> Response:
+    return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version")
+async def version(service: TheService) -> JSONResponse:
+    return JSONResponse({"version": __version__, "engine": service.engine.version})
+
+
+async def _checked(request: Request, service: Service) -> ChatRequest:
+    """Raises Refused: 400, 408, 413, 415."""
+    _check_content_type(request.headers.get("content-type", ""))
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await _body(request, service.settings.max_body_mib * MIB)
+    except TimeoutError:
+        raise Refused("the request took too long to arrive", status=408, code="request_timeout") from None
+    try:
+        return ChatRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error, _parsed(body)) from error
+
+
+def _check_content_type(value: str) -> None:
+    if value.partition(";")[0].strip().lower() != "application/json":
+        raise Refused("the content type must be application/json", status=415, code="unsupported_content_type")
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > max_bytes:
+            raise Refused(f"a request may have at most {max_bytes} bytes", status=413, code="request_too_large")
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return from_json(body)
+    except ValueError:
+        return None
+
+
+async def _rendered(chat: ChatRequest, service: Service) -> Problem:
+    settings = service.settings
+    limits = ImageLimits(settings.max_images, settings.max_image_mib * MIB, settings.max_image_pixels)
+    return await service.engine.render(chat.rendering(), await images.load(list(chat.images()), limits))
+
+
+async def _result(events: AsyncGenerator[Event, None]) -> SearchResult:
+    result: SearchResult | None = None
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, SearchFinished):
+                result = event.result
+    assert result is not None
+    return result

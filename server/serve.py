@@ -1,0 +1,102 @@
+"""The app in this process, from a bound socket until a signal: searches finish first, a second signal ends them."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from server.service import Service
+from swires.errors import EngineError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FLUSH_S = 5
+"""How long a client may take to read the end of its answer once all searches are done."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: these would close the door while searches still run."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    def stop_now(self) -> None:
+        """Hang up on all clients, which cancels their searches."""
+        self.should_exit = self.force_exit = True
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
+
+async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], None]) -> None:
+    """Answer requests on `sock` until SIGTERM or SIGINT. Raises EngineError when the engine dies."""
+    service: Service = app.state.service
+
+    async def check_engine() -> None:
+        server.should_exit |= not service.engine.alive
+
+    async def drain() -> None:
+        await service.scheduler.drain()
+        server.should_exit = True
+
+    def stop() -> None:
+        if service.scheduler.draining:
+            server.stop_now()
+        else:
+            tasks.create_task(drain())
+
+    config = uvicorn.Config(
+        app,
+        http="h11",  # bounds the size of headers, which httptools does not
+        ws="none",
+        lifespan="off",  # entered below, so that an error in it is raised
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=FLUSH_S,
+        callback_notify=check_engine,
+        timeout_notify=1,
+    )
+    server = Server(config, on_listening)
+    async with app.router.lifespan_context(app), asyncio.TaskGroup() as tasks:
+        with _on_signal(stop):
+            await server.serve([sock])
+    if not service.engine.alive:
+        raise EngineError("the engine died", dead=True)
+
+
+@contextmanager
+def _on_signal(stop: Callable[[], None]) -> Generator[None, None, None]:
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that nobody else can take while the engine starts; it listens only once there is something to serve."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock

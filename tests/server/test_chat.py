@@ -1,0 +1,437 @@
+"""The chat route over a fake engine: what is answered, and that a stream tells the same."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from server.engine.fake import FakeEngine
+from server.presets import PRESETS
+from server.sse import DONE, KEEP_ALIVE
+from swires.errors import EngineError
+from swires.stages import Stage
+from tests.server.client import Held, Json, RawRequest, ask, chat, chunks, connect, image_url
+from tests.server.conftest import Started
+
+POLICIES = tuple(PRESETS["balanced"])
+TEXT = {"messages": [{"role": "user", "content": "How many?"}]}
+
+
+async def message_of(client: httpx.AsyncClient, **fields: object) -> Json:
+    reply = await ask(client, **fields)
+    assert reply.status_code == 200, reply.text
+    message: Json = reply.json()["choices"][0]["message"]
+    return message
+
+
+def joined(parts: list[Json], key: str) -> str:
+    return "".join(choice["delta"].get(key, "") for chunk in parts for choice in chunk["choices"])
+
+
+async def test_the_shape_of_an_answer(client: httpx.AsyncClient) -> None:
+    reply = (await ask(client)).json()
+    assert reply["id"].startswith("chatcmpl-")
+    assert (reply["object"], reply["model"]) == ("chat.completion", "demo")
+    (choice,) = reply["choices"]
+    assert (choice["index"], choice["finish_reason"], choice["logprobs"]) == (0, "stop", None)
+    summary, caption, reasoning, conclusion = reply["swires"]["stages"]
+    assert [stage["stage"] for stage in reply["swires"]["stages"]] == [stage.name for stage in Stage]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": conclusion["text"],
+        "reasoning": "\n\n".join((summary["text"], caption["text"], reasoning["text"])),
+        "refusal": None,
+    }
+    assert "<" not in choice["message"]["content"] + choice["message"]["reasoning"]
+
+
+async def test_what_the_answer_tells_of_its_search(client: httpx.AsyncClient) -> None:
+    reply = (await ask(client, swires={"max_retraces": 0})).json()
+    told, usage = reply["swires"], reply["usage"]
+    assert set(told) == {
+        "id", "policy", "preset", "scorer", "scorer_degraded", "stages", "generations", "retraces", "score", "accepted",
+        "stopped_by", "tokens", "seconds", "trace",
+    }  # fmt: skip
+    assert set(told["tokens"]) == {"prompt", "winner", "discarded", "aborted", "scored", "cached", "computed"}
+    assert (told["policy"], told["preset"], told["scorer"]) == ("swires", "balanced", "fake")
+    assert (told["generations"], told["retraces"], told["stopped_by"], told["trace"]) == (12, 0, None, None)
+    assert told["accepted"] in (True, False)
+    split = told["tokens"]
+    assert usage["completion_tokens"] == split["winner"] + split["discarded"] + split["aborted"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert sum(stage["tokens"] for stage in told["stages"]) == split["winner"]
+    in_content = told["stages"][-1]["tokens"]
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": usage["completion_tokens"] - in_content}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_every_policy_at_every_preset(client: httpx.AsyncClient, policy: str, preset: str) -> None:
+    reply = (await ask(client, swires={"policy": policy, "preset": preset})).json()
+    assert (reply["swires"]["policy"], reply["swires"]["preset"]) == (policy, preset)
+    assert reply["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "preset"),
+    [
+        ({}, "swires", "balanced"),
+        ({"model": "demo:greedy"}, "greedy", "balanced"),
+        ({"model": "demo:fast"}, "swires", "fast"),
+        ({"model": "demo:balanced"}, "swires", "balanced"),
+        ({"model": "demo:thorough"}, "swires", "thorough"),
+        ({"reasoning_effort": "none"}, "greedy", "balanced"),
+        ({"reasoning_effort": "low"}, "swires", "fast"),
+        ({"reasoning_effort": "medium"}, "swires", "balanced"),
+        ({"reasoning_effort": "high"}, "swires", "thorough"),
+        ({"model": "demo:fast", "reasoning_effort": "high"}, "swires", "thorough"),
+        ({"reasoning_effort": "high", "swires": {"preset": "fast"}}, "swires", "fast"),
+        ({"model": "demo:greedy", "swires": {"policy": "best_of_n"}}, "best_of_n", "balanced"),
+    ],
+)
+async def test_the_most_explicit_choice_wins(client: httpx.AsyncClient, fields: Json, policy: str, preset: str) -> None:
+    reply = (await ask(client, **fields)).json()
+    assert (reply["swires"]["policy"], reply["swires"]["preset"]) == (policy, preset)
+    assert reply["model"] == fields.get("model", "demo")
+
+
+async def test_numbers_go_over_the_preset(client: httpx.AsyncClient) -> None:
+    reply = (await ask(client, swires={"policy": "best_of_n", "preset": "thorough", "candidates": 3})).json()
+    assert reply["swires"]["generations"] == 3
+
+
+async def test_temperature_0_repeats_itself_and_so_does_a_seed(client: httpx.AsyncClient) -> None:
+    fixed = [await message_of(client, temperature=0, seed=None) for _ in range(2)]
+    seeded = [await message_of(client, seed=seed) for seed in (7, 7)]
+    others = [await message_of(client, seed=seed) for seed in range(5)]
+    assert fixed[0] == fixed[1]
+    assert seeded[0] == seeded[1]
+    assert len({message["reasoning"] for message in others}) > 1
+
+
+async def test_raw_is_the_tagged_transcript(client: httpx.AsyncClient) -> None:
+    plain, raw = [await message_of(client, swires={"raw": raw}) for raw in (False, True)]
+    assert raw["reasoning"] is None
+    assert raw["content"].startswith("<SUMMARY>")
+    assert raw["content"].endswith(f"<CONCLUSION>{plain['content']}</CONCLUSION>")
+    stream = chunks(await ask(client, stream=True, swires={"raw": True}))
+    assert joined(stream, "content") == raw["content"]
+
+
+async def test_the_trace_is_the_whole_tree(client: httpx.AsyncClient) -> None:
+    told = (await ask(client, swires={"trace": True})).json()["swires"]
+    nodes = {node["id"]: node for node in told["trace"]}
+    assert len(nodes) == told["generations"]
+    chosen = [node for node in nodes.values() if node["fate"] == "chosen"]
+    assert [node["stage"] for node in chosen] == [stage.name for stage in Stage]
+    assert all(node["parent"] == parent["id"] for parent, node in pairwise(chosen))
+    assert sum(node["tokens"] for node in chosen) == told["tokens"]["winner"]
+    for node in nodes.values():
+        assert node["parent"] is None or node["parent"] in nodes
+        assert set(node) == {
+            "id", "parent", "stage", "text", "tokens", "finish_reason", "logprob", "score", "fate"
+        }  # fmt: skip
+
+
+async def test_max_tokens_bounds_the_answer(client: httpx.AsyncClient) -> None:
+    for field in ("max_tokens", "max_completion_tokens"):
+        reply = (await ask(client, model="demo:greedy", **{field: 5})).json()
+        assert reply["choices"][0]["finish_reason"] == "length"
+        assert reply["swires"]["tokens"]["winner"] == 5
+
+
+async def test_the_budget_names_the_limit_that_ended_the_search(client: httpx.AsyncClient) -> None:
+    swires = {"preset": "thorough", "accept_z": 100, "max_generations": 20}
+    told = (await ask(client, swires=swires)).json()["swires"]
+    assert (told["generations"], told["stopped_by"], told["accepted"]) == (20, "generations", False)
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_stream_tells_what_the_answer_tells(
+    client: httpx.AsyncClient, policy: str, seed: int, events: bool
+) -> None:
+    swires = {"policy": policy, "events": events}
+    answer = (await ask(client, seed=seed, swires=swires)).json()
+    stream = chunks(await ask(client, seed=seed, swires=swires, stream=True))
+    message = answer["choices"][0]["message"]
+    assert joined(stream, "content") == message["content"]
+    assert joined(stream, "reasoning") == (message["reasoning"] or "")
+    last = stream[-1]["swires"]
+    for key in ("stages", "generations", "tokens", "score", "accepted"):
+        assert last[key] == answer["swires"][key]
+
+
+async def test_the_shape_of_a_stream(client: httpx.AsyncClient) -> None:
+    stream = chunks(await ask(client, stream=True))
+    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in stream}) == 1
+    assert stream[0]["object"] == "chat.completion.chunk"
+    assert stream[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert all(len(chunk["choices"]) == 1 and "usage" not in chunk for chunk in stream)
+    assert [chunk["choices"][0]["finish_reason"] for chunk in stream[:-1]] == [None] * (len(stream) - 1)
+    assert stream[-1]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+
+
+async def test_include_usage(client: httpx.AsyncClient) -> None:
+    stream = chunks(await ask(client, stream=True, stream_options={"include_usage": True}))
+    answer = (await ask(client)).json()
+    assert all(chunk["usage"] is None for chunk in stream[:-1])
+    assert (stream[-1]["choices"], stream[-1]["usage"]) == ([], answer["usage"])
+
+
+async def test_events(client: httpx.AsyncClient) -> None:
+    swires = {"events": True, "accept_z": 100, "max_retraces": 1}
+    stream = chunks(await ask(client, stream=True, swires=swires))
+    told = [chunk for chunk in stream if "swires" in chunk]
+    assert all(chunk["choices"][0]["delta"] == {} for chunk in told)
+    events = [chunk["swires"] for chunk in told]
+    names = [event["event"] for event in events]
+    assert set(names) == {
+        "stage_started", "candidate_finished", "candidate_scored", "stage_leading", "retraced", "stage_chosen",
+        "search_finished",
+    }  # fmt: skip
+    assert names[-1] == "search_finished"
+    assert names.count("candidate_finished") == events[-1]["generations"]
+    assert [event for event in events if event["event"] == "retraced"] == [
+        {"event": "retraced", "to": "CAPTION", "void": ["CAPTION", "REASONING"]}
+    ]
+    assert [event["stage"] for event in events if event["event"] == "stage_chosen"] == [stage.name for stage in Stage]
+    assert all(event["text"] for event in events if event["event"] == "candidate_finished")
+
+
+async def test_without_events_only_the_last_chunk_tells_of_the_search(client: httpx.AsyncClient) -> None:
+    stream = chunks(await ask(client, stream=True))
+    assert [index for index, chunk in enumerate(stream) if "swires" in chunk] == [len(stream) - 1]
+    assert "event" not in stream[-1]["swires"]
+
+
+async def test_a_conversation_is_rendered_with_its_images_in_place(started: Started) -> None:
+    class Renders(FakeEngine):
+        async def render(self, messages, images):  # type: ignore[no-untyped-def]
+            self.rendered = messages, [image.getpixel((0, 0)) for image in images]
+            return await super().render(messages, images)
+
+    engine = Renders()
+    red, blue = (chat()["messages"][0]["content"][0], {"type": "image_url", "image_url": {"url": image_url("blue")}})
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "One?"}, red]},
+        {"role": "assistant", "content": "1", "reasoning": "I counted.", "refusal": None, "tool_calls": None},
+        {"role": "user", "content": [blue, {"type": "text", "text": "Two?"}]},
+    ]
+    async with started(engine, max_images=2) as app, connect(app) as client:
+        assert (await ask(client, messages=messages)).status_code == 200
+    assert engine.rendered == (
+        [
+            {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": [{"type": "text", "text": "One?"}, {"type": "image"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "1"}]},
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Two?"}]},
+        ],
+        [(255, 0, 0), (0, 0, 255)],
+    )
+
+
+async def test_fields_that_tell_about_the_caller_are_let_in(client: httpx.AsyncClient) -> None:
+    fields = {
+        "user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "safety_identifier": "x",
+        "prompt_cache_key": "x", "parallel_tool_calls": True, "n": 1, "stop": None, "logprobs": False,
+        "response_format": {"type": "text"}, "presence_penalty": 0, "tool_choice": "none", "modalities": ["text"],
+    }  # fmt: skip
+    assert (await ask(client, **fields)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ({"model": "gpt"}, 404, "model"),
+        ({"model": "demo:slow"}, 404, "model"),
+        ({"swires": {"scorer": "judge"}}, 400, "swires.scorer"),
+        ({"swires": {"policy": "best_of_n", "captions": 2}}, 400, "swires.captions"),
+        ({"model": "demo:greedy", "swires": {"candidates": 2}}, 400, "swires.candidates"),
+        ({"swires": {"captions": 0}}, 400, "swires.captions"),
+        ({"swires": {"max_retraces": -1}}, 400, "swires.max_retraces"),
+        ({"swires": {"accept_rank": 9}}, 400, "swires.accept_rank"),
+        ({"swires": {"max_generations": 3}}, 400, "swires.max_generations"),
+        ({"swires": {"max_generations": 10**6}}, 400, "swires.max_generations"),
+        ({"swires": {"max_total_tokens": 10**9}}, 400, "swires.max_total_tokens"),
+        ({"swires": {"timeout_s": 10**6}}, 400, "swires.timeout_s"),
+        ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
+        ({"n": 2}, 400, "n"),
+        ({"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "messages"),
+    ],
+)
+async def test_a_refusal_names_the_field(client: httpx.AsyncClient, fields: Json, status: int, param: str) -> None:
+    for stream in (False, True):
+        reply = await ask(client, **fields, **({"stream": True} if stream and "stream_options" not in fields else {}))
+        assert reply.status_code == status
+        error = reply.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert (error["type"], error["param"]) == ("invalid_request_error", param)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"[]", b"{", b'{"a": "\\ud800"}', b"[" * 100_000, b'{"seed": ' + b"1" * 5000 + b"}"]
+)
+async def test_a_body_that_is_no_request(client: httpx.AsyncClient, content: bytes) -> None:
+    reply = await client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", ""])
+async def test_other_content_types_are_415(client: httpx.AsyncClient, content_type: str) -> None:
+    reply = await client.post("/v1/chat/completions", content=b"{}", headers={"content-type": content_type})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (415, "unsupported_content_type")
+
+
+async def test_a_body_over_the_limit_is_413(started: Started) -> None:
+    async with started(max_body_mib=1) as app, connect(app) as client:
+        reply = await ask(client, user="x" * (1 << 20))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [("http://127.0.0.1/x.png", 400), ("data:image/svg+xml;base64,AAAA", 415), ("data:image/png;base64,AAAA", 422)],
+)
+async def test_an_image_that_is_refused(client: httpx.AsyncClient, url: str, status: int) -> None:
+    content = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]
+    reply = await ask(client, messages=[{"role": "user", "content": content}])
+    assert reply.status_code == status
+    assert reply.json()["error"]["param"] == "messages[0].content[1].image_url.url"
+
+
+async def test_too_many_images(client: httpx.AsyncClient) -> None:
+    (message,) = chat()["messages"]
+    reply = await ask(client, messages=[message, message])
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages")
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until `condition` holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError
+
+
+async def test_a_full_server_answers_503_at_once(started: Started) -> None:
+    held = Held()
+    async with started(FakeEngine(step=held), max_candidates=1, max_waiting=0) as app, connect(app) as client:
+        held.arm()
+        first = asyncio.create_task(ask(client))
+        await held.reached.wait()
+        for stream in (False, True):
+            reply = await ask(client, stream=stream)
+            assert reply.status_code == 503
+            assert int(reply.headers["retry-after"]) >= 1
+            assert reply.json()["error"]["code"] == "overloaded"
+        held.let_go.set()
+        assert (await first).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_draining_finishes_what_runs_and_refuses_the_rest(started: Started, stream: bool) -> None:
+    held = Held(free=5)
+    async with started(FakeEngine(step=held)) as app, connect(app) as client:
+        held.arm()
+        running = asyncio.create_task(ask(client, stream=stream))
+        await held.reached.wait()
+        assert (await client.get("/ready")).status_code == 200
+        draining = asyncio.create_task(app.state.service.scheduler.drain())
+        await asyncio.sleep(0)
+        refused = await ask(client)
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        assert (await client.get("/ready")).status_code == 503
+        assert (await client.get("/health")).status_code == 200
+        held.let_go.set()
+        await draining
+        reply = await running
+        assert reply.status_code == 200
+        if stream:
+            assert chunks(reply)[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("free", [0, 30, 200])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_hang_up_frees_the_engine(started: Started, stream: bool, free: int) -> None:
+    held, raw = Held(free), RawRequest(chat(stream=stream))
+    engine = FakeEngine(step=held)
+    async with started(engine) as app:
+        held.arm()
+        exchange = asyncio.create_task(raw.post(app))
+        await held.reached.wait()
+        assert engine.num_running > 0
+        raw.hang_up.set()
+        await exchange
+        assert engine.num_running == 0
+        scheduler = app.state.service.scheduler
+        assert (scheduler.num_running, scheduler.num_waiting) == (0, 0)
+
+
+async def test_a_hang_up_in_the_line_leaves_it(started: Started) -> None:
+    held, first, second = Held(), RawRequest(chat(**TEXT)), RawRequest(chat(**TEXT, stream=True))
+    async with started(FakeEngine(step=held), max_candidates=1, max_waiting=1) as app:
+        held.arm()
+        scheduler = app.state.service.scheduler
+        running = asyncio.create_task(first.post(app))
+        await held.reached.wait()
+        waiting = asyncio.create_task(second.post(app))
+        await turns_until(lambda: scheduler.num_waiting == 1)
+        second.hang_up.set()
+        await waiting
+        assert (scheduler.num_running, scheduler.num_waiting) == (1, 0)
+        first.hang_up.set()
+        await running
+
+
+async def test_a_stream_that_waits_in_the_line_is_kept_alive(started: Started) -> None:
+    held, waiting = Held(), RawRequest(chat(stream=True))
+    engine = FakeEngine(step=held)
+    async with started(engine, max_candidates=1, keep_alive_s=0.001) as app, connect(app) as client:
+        held.arm()
+        first = asyncio.create_task(ask(client))
+        await held.reached.wait()
+        exchange = asyncio.create_task(waiting.post(app))
+        await waiting.got(KEEP_ALIVE)
+        held.let_go.set()
+        await exchange
+        await first
+    assert waiting.lines[-1] == DONE
+
+
+async def fail() -> None:
+    raise EngineError("worker at 10.0.0.7 is gone")
+
+
+async def test_an_engine_failure_is_a_500_without_internals(started: Started) -> None:
+    engine = FakeEngine()
+    async with started(engine) as app, connect(app) as client:
+        engine._step = fail
+        reply = await ask(client)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "engine_error")
+    assert "10.0.0.7" not in reply.text
+
+
+async def test_an_engine_failure_in_a_stream_is_its_last_chunk(started: Started) -> None:
+    engine = FakeEngine()
+    async with started(engine) as app, connect(app) as client:
+        engine._step = fail
+        *_, error = chunks(await ask(client, stream=True))
+    assert (error["choices"], error["error"]["code"]) == ([], "engine_error")
+    assert "10.0.0.7" not in str(error)
+
+
+async def test_a_search_that_is_out_of_time_before_any_text(started: Started) -> None:
+    held = Held()
+    async with started(FakeEngine(step=held)) as app, connect(app) as client:
+        held.arm()
+        reply = await ask(client, swires={"timeout_s": 0.01})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert reply.headers["x-should-retry"] == "false"
