@@ -1,19 +1,11 @@
 """Between ids and text where the two do not end at the same place."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used here."""
-
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
-
-
-def decoded(tokenizer: Tokenizer, ids: Sequence[int], *, after: int) -> str:
+def decoded(ids: Sequence[int], *, after: int, decode: Callable[[Sequence[int]], str]) -> str:
     """The text of `ids` where they follow the id `after`: some tokenizers drop a space at the beginning of a text."""
-    before = tokenizer.decode([after], skip_special_tokens=False)
-    return tokenizer.decode([after, *ids], skip_special_tokens=False)[len(before) :]
+    return decode([after, *ids])[len(decode([after])) :]
 
 
 def trimmed(

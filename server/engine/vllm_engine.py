@@ -6,12 +6,13 @@ The one module that imports vLLM. Written against vLLM 0.32.
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from multiprocessing import resource_tracker
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import vllm
 from PIL.Image import Image
@@ -43,24 +44,32 @@ HELD_BACK = 4
 """The ids at the end that a stop string may still change: those of its last token, or of a character in pieces."""
 
 
+CPU_CACHE_BYTES = 1 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A prompt as vLLM takes it, image placeholders expanded; `light` differs from `whole` in lacking the tensors."""
 
     token_ids: tuple[int, ...]
-    whole: Mapping[str, Any]
-    light: Mapping[str, Any]
+    whole: Mapping[str, Any] = field(repr=False)
+    light: Mapping[str, Any] = field(repr=False)
 
     def then(self, prefix: tuple[int, ...]) -> "Rendered":
         return Rendered(self.token_ids + prefix, self.whole, self.light)
 
 
 def engine_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse vLLM's command-line engine options into keywords of `VllmEngine`; a wrong one exits with vLLM's message."""
+    """Parse vLLM's command-line engine options into keywords of `VllmEngine`. Raises EngineError in one line."""
     new_parser: Any = FlexibleArgumentParser
-    parser = AsyncEngineArgs.add_cli_args(new_parser(prog="vLLM's options"))
+    parser: Any = AsyncEngineArgs.add_cli_args(new_parser(prog="vLLM"))
+    parser.error = _refuse_options
     default, given = vars(parser.parse_args([])), vars(parser.parse_args(list(arguments)))
     return {name: value for name, value in given.items() if value != default[name]}
+
+
+def _refuse_options(message: str) -> NoReturn:
+    raise EngineError(f"vLLM's options: {message}", dead=True)
 
 
 class VllmEngine:
@@ -72,18 +81,15 @@ class VllmEngine:
 
     def __init__(self, model: str, **options: Any) -> None:
         """Raises CheckpointError when the model's swires.json is wrong."""
-        defaults: dict[str, Any] = {"limit_mm_per_prompt": {"image": 1}}
-        if current_platform.is_cpu():
-            defaults["block_size"] = 32  # with the CPU's default of 128 short stages find next to nothing cached
-        self._options = {"model": model, **defaults, **options}
+        self._options = {"model": model, "limit_mm_per_prompt": {"image": 1}} | _cpu_defaults(options) | options
         self._checkpoint = load(model)
         self._request_ids = count()
 
     async def __aenter__(self) -> Self:
-        with ExitStack() as undo:
+        async with AsyncExitStack() as undo:
             with _starting():
                 self._llm = await asyncio.to_thread(self._start)
-                undo.callback(self._stop)
+                undo.push_async_callback(self._stop)
                 await self._llm.get_supported_tasks()
                 await self._llm.reset_mm_cache()
             self._tokenizer: Any = self._llm.renderer.get_tokenizer()
@@ -95,15 +101,20 @@ class VllmEngine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        await self._stop()
 
     def _start(self) -> AsyncLLM:
-        # Processes inherit the mask: a Ctrl-C, which reaches them too, is for this one alone to act on.
+        # Ctrl-C reaches all processes; only this one is to act on it. vLLM's inherit the mask, which the start of
+        # multiprocessing's tracker would undo.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._options))
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
+        reader = self._llm.output_handler
         self._llm.shutdown()
+        if reader is not None:
+            await asyncio.wait([reader])
         del self._llm  # it would stop itself once more when collected, and at the interpreter's exit that fails
 
     @property
@@ -245,7 +256,7 @@ class VllmEngine:
         self, ids: list[int], text: str, sample: CompletionOutput, stage: Stage, *, after: int
     ) -> tuple[list[int], str, float | None]:
         """Ids, text and log-probability of a finished candidate, without the token that ends an answer."""
-        decode = partial(decoded, self._tokenizer, after=after)
+        decode = partial(decoded, after=after, decode=self.decode)
         logprob = sample.cumulative_logprob
         if isinstance(sample.stop_reason, str):
             text += sample.stop_reason
@@ -312,6 +323,10 @@ class VllmEngine:
         """The token ids of `text`, nothing added."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, tags and all."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def _closing_id(self, stage: Stage) -> int | None:
         """The token that closes `stage`, None where the tag is text of several tokens."""
         ids = self.encode(stage.closing)
@@ -320,6 +335,14 @@ class VllmEngine:
         if self._checkpoint.stages is not None and self._checkpoint.stages.tags == "special":
             raise CheckpointError(f"{stage.closing} should be a special token, the tokenizer makes it {len(ids)}")
         return None
+
+
+def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's own are a block of 128 tokens, with which short stages find little cached, and 92 % of all memory."""
+    if not current_platform.is_cpu():
+        return {}
+    memory = {} if "gpu_memory_utilization" in options else {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
+    return {"block_size": 32, **memory}
 
 
 def _continued(problem: Problem, prefix: tuple[int, ...]) -> Rendered:

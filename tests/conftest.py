@@ -1,0 +1,57 @@
+"""What tests of several folders share: the embedded checkpoint on real vLLM, started once for all of them."""
+
+import asyncio
+import gc
+import warnings
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+import pytest_asyncio
+
+if TYPE_CHECKING:
+    from server.engine.vllm_engine import VllmEngine
+
+    StartVllm: TypeAlias = Callable[..., AbstractAsyncContextManager[VllmEngine]]
+
+DEMO = Path(__file__).parents[1] / "training" / "checkpoints" / "demo"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--checkpoint", type=Path, default=DEMO, help="staged checkpoint that real vLLM is tested with")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(pytestconfig: pytest.Config) -> Path:
+    path: Path = pytestconfig.getoption("--checkpoint")
+    return path
+
+
+@asynccontextmanager
+async def _running_vllm(model: Path, **options: Any) -> "AsyncIterator[VllmEngine]":
+    """vLLM and torch warn about each other when imported, and about what vLLM leaves to the garbage collector."""
+    with warnings.catch_warnings(action="ignore"):
+        from server.engine.vllm_engine import VllmEngine
+
+        engine = await VllmEngine(str(model), **options).__aenter__()
+    try:
+        yield engine
+    finally:
+        with warnings.catch_warnings(action="ignore"):
+            await engine.__aexit__(None, None, None)
+            await asyncio.sleep(0)
+            gc.collect()
+
+
+@pytest.fixture(scope="session")
+def start_vllm() -> "StartVllm":
+    return _running_vllm
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def vllm_engine(start_vllm: "StartVllm", checkpoint: Path) -> "AsyncIterator[VllmEngine]":
+    """Tests that use it run in the session's loop: `pytest.mark.asyncio(loop_scope="session")`."""
+    async with start_vllm(checkpoint) as engine:
+        yield engine

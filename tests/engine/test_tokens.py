@@ -1,0 +1,60 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from server.engine.tokens import decoded, trimmed
+
+SENTENCES = ["The blue square.</CAPTION> The end.", "A red circle, a blue square."] * 4
+
+
+def trained(pre_tokenizer: pre_tokenizers.PreTokenizer, decoder: decoders.Decoder) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoder
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=340, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+BYTES = trained(pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())
+WORDS = trained(pre_tokenizers.Metaspace(), decoders.Metaspace())
+
+
+def encode(text: str) -> list[int]:
+    return list(BYTES.encode(text, add_special_tokens=False))
+
+
+def decode(ids: Sequence[int]) -> str:
+    return str(BYTES.decode(list(ids), skip_special_tokens=False))
+
+
+@given(st.text(min_size=1), st.text(max_size=8), st.text(max_size=8))
+def test_trimmed_ids_decode_to_the_text(before: str, stop: str, beyond: str) -> None:
+    text = before + stop
+    assert decode(trimmed(encode(text + beyond), text, decode=decode, encode=encode)) == text
+
+
+def test_ids_that_end_at_the_text_stay() -> None:
+    odd = encode("The blue squ") + encode("are.")
+    assert odd != encode("The blue square.")
+    assert trimmed(odd, "The blue square.", decode=decode, encode=encode) == odd
+
+
+def test_only_the_cut_token_is_encoded_anew() -> None:
+    ids = encode("The blue square")
+    assert decode(ids[-1:]) == " square"
+    assert trimmed(ids, "The blue sq", decode=decode, encode=encode) == ids[:-1] + encode(" sq")
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, WORDS])
+def test_text_after_a_token_keeps_its_space(tokenizer: PreTrainedTokenizerFast) -> None:
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids)))
+
+    text = "The blue square."
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert decoded(ids[1:], after=ids[0], decode=decode) == text.removeprefix(decode(ids[:1]))
