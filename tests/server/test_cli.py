@@ -1,0 +1,116 @@
+"""The command, as far as it goes without vLLM; what it does with it is tested on real vLLM."""
+
+import json
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+
+from server import sample
+from server.checkpoint import FILE_NAME, Checkpoint
+from server.cli import StartError, main, make_scorers, read_settings
+from server.engine.fake import FakeEngine
+from server.schemas import ChatRequest
+from server.settings import Settings
+from swires.errors import ScorerError
+from swires.stages import Stage
+
+CALIBRATED = {stage.name: {"mean": 0.0, "std": 1.0} for stage in Stage}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit status and what stands on stderr."""
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    return status, capsys.readouterr().err
+
+
+def known(**parts: object) -> Checkpoint:
+    return Checkpoint.model_validate({"stages": {"tags": "special"}, **parts})
+
+
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["serve", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in told
+        assert field.description
+        assert field.description in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "swires: the following arguments are required: COMMAND; see swires --help"),
+        (["serve"], "swires: --model: is missing"),
+        (["serve", "--model", "x", "--prot", "1"], "swires: unrecognized arguments: --prot 1; see swires --help"),
+        (["serve", "--model", "x", "--port", "http"], "swires: --port: Input should be a valid integer"),
+        (["serve", "--model", "x", "--preset", "best"], "swires: --preset: Input should be 'fast', 'balanced'"),
+        (["serve", "--model", "x", "--host", "no.such.host.invalid"], "swires: cannot listen on no.such.host.invalid"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
+    status, told = run(capsys, *arguments)
+    assert status != 0
+    assert told.startswith(line)
+    assert told.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, told = run(capsys, "serve", "--model", "x", "--port", str(port))
+    assert (status, told) == (1, f"swires: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+
+
+def test_a_broken_swires_json_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text('{"stages": {"tags": "none"}}')
+    status, told = run(capsys, "serve", "--model", str(tmp_path))
+    assert status == 1
+    assert "stages.tags" in told
+    assert told.count("\n") == 1
+
+
+def test_options_go_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIRES_PORT", "9000")
+    monkeypatch.setenv("SWIRES_SCORERS", "likelihood,verifier")
+    monkeypatch.setenv("SWIRES_HOST", "")
+    settings = read_settings({"model": "/models/mine"})
+    assert (settings.port, settings.scorers, settings.host) == (9000, ("likelihood", "verifier"), "127.0.0.1")
+    assert settings.name == "mine"
+    assert read_settings({"model": "x", "port": "9001"}).port == 9001
+
+
+def test_a_mistake_in_the_environment_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIRES_TOP_P", "2")
+    with pytest.raises(StartError, match="^--top-p: "):
+        read_settings({"model": "x"})
+
+
+async def test_scorers_are_those_that_are_calibrated_unless_named() -> None:
+    engine = FakeEngine()
+    verifier = {"verifier": {"ask": "?", "yes": "+", "no": "-"}}
+    both = known(**verifier, calibration={"likelihood": CALIBRATED, "verifier": CALIBRATED})
+    assert list(make_scorers(engine, both, ())) == ["verifier", "likelihood"]
+    assert list(make_scorers(engine, both, ("likelihood",))) == ["likelihood"]
+    assert list(make_scorers(engine, known(calibration={"likelihood": CALIBRATED}), ())) == ["likelihood"]
+    with pytest.raises(StartError, match="swires calibrate"):
+        make_scorers(engine, known(), ())
+    with pytest.raises(StartError, match="'verifier'"):
+        make_scorers(engine, known(), ("verifier",))
+    with pytest.raises(ScorerError, match="swires calibrate"):
+        make_scorers(engine, known(), ("likelihood",))
+
+
+def test_the_curl_line_holds_a_request_that_the_server_takes() -> None:
+    words = shlex.split(sample.curl("http://127.0.0.1:8000", "it's"))
+    assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]
+    chat = ChatRequest.model_validate(json.loads(words[-1]))
+    (image,) = chat.images()
+    assert image.url.startswith("data:image/png;base64,")
+    assert (chat.model, len(words[-1]) < 1000) == ("it's", True)
