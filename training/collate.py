@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from swires.stages import Stage
-from training.model import ASK, ASSISTANT, END, IMAGE_SEQ_LEN, NO, USER, YES, token_id
+from training.model import ASK, ASSISTANT, END, IMAGE_MEAN, IMAGE_SEQ_LEN, IMAGE_STD, NO, USER, YES, token_id
 from training.tasks.example import Example
 
 LENGTHS = (80, 136, 184, 296)
@@ -119,8 +119,9 @@ class _Row:
 
 
 def pixels(image: Image) -> Tensor:
-    """(3, side, side) in -1..1, as the checkpoint's image processor makes of a picture of its own size."""
-    return torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+    """(3, side, side), as the checkpoint's image processor makes of a picture of its own size."""
+    values = torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 255
+    return (values - IMAGE_MEAN) / IMAGE_STD
 
 
 def _right(stage: Stage, text: str, example: Example) -> bool:

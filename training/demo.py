@@ -1,8 +1,8 @@
-"""The recipe of the embedded checkpoint: learn the stages, then learn to judge one's own.
+"""The recipe of the embedded checkpoint: learn to see, learn the stages, then learn to judge one's own.
 
-The first part of the run is supervised on the tasks alone. Then, in rounds, the model answers new scenes at the
-temperature of the search, each stage is checked against the truth, and "+" or "-" after it is learned beside the tasks,
-in the same weights.
+After the vision tower has learned to name what stands where, the first part of the run is supervised on the tasks
+alone. Then, in rounds, the model answers new scenes at about the temperature of the search, each stage is checked
+against the truth, and "+" or "-" after it is learned beside the tasks, in the same weights.
 """
 
 import copy
@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from training.checkpoint import export
 from training.collate import Batch, Collator, Judged, pixels
 from training.model import make_model, make_tokenizer
+from training.sight import learn_to_see
 from training.tasks.easy_vqa import easy_vqa_examples
 from training.tasks.example import Example
 from training.tasks.scenes import MAX_OBJECTS, scenes
@@ -36,19 +37,22 @@ class Recipe:
     """Steps are optimizer steps. The stream of batches depends on `seed` and the step alone, so a run can resume."""
 
     seed: int = 0
-    steps: int = 3800
-    judging_from: int = 2600
-    rounds: int = 3
+    sight_steps: int = 600
+    sight_batch: int = 64
+    sight_lr: float = 2e-3
+    steps: int = 2500
+    judging_from: int = 1500
+    rounds: int = 2
     round_samples: int = 2048
     batch: int = 32
     peak_lr: float = 1e-3
     warmup: int = 100
     weight_decay: float = 0.05
-    curriculum: int = 800
+    curriculum: int = 400
     easy_vqa_share: float = 0.2
     temperature: float = 0.7
-    save_every: int = 200
-    evaluate_every: int = 400
+    save_every: int = 125
+    evaluate_every: int = 250
     compile: bool = True
 
     @property
@@ -75,7 +79,8 @@ class DemoRun:
         self.step = 0
 
     def run(self) -> None:
-        self._resume()
+        if not self._resume():
+            self._see()
         with tqdm(total=self.recipe.steps, initial=self.step, unit="step", mininterval=10) as bar:
             for examples in self._chunks():
                 bar.set_postfix(loss=f"{self._train(examples):.3f}")
@@ -84,6 +89,18 @@ class DemoRun:
                     tqdm.write(json.dumps(self._evaluate()))
                 if self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps:
                     self._save()
+
+    def _see(self) -> None:
+        recipe = self.recipe
+        learn_to_see(
+            self.model,
+            lambda rng, count: self._draw(rng, recipe.curriculum, count),
+            seed=recipe.seed,
+            steps=recipe.sight_steps,
+            batch=recipe.sight_batch,
+            peak_lr=recipe.sight_lr,
+        )
+        self._save()
 
     # -- the stream of batches
 
@@ -113,13 +130,11 @@ class DemoRun:
     # -- one step
 
     def _train(self, examples: list[Example]) -> float:
-        judged = self._judged_batch()
+        judged = self._judged_batch(examples)
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
         self.model.train()
-        loss = self._backward(self.collate(examples))
-        if judged:
-            self._backward(self.collate((), judged))
+        loss = self._backward(self.collate(examples[len(judged) :], judged))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -150,8 +165,9 @@ class DemoRun:
 
     # -- judging one's own stages
 
-    def _judged_batch(self) -> list[Judged]:
-        """Of like length, about half of them with a fault somewhere; none before `judging_from`."""
+    def _judged_batch(self, examples: list[Example]) -> list[Judged]:
+        """For half of the batch, of a length like the rest's, about half of them with a fault somewhere; none before
+        `judging_from`."""
         since = self.step - self.recipe.judging_from
         if since < 0:
             return []
@@ -162,9 +178,10 @@ class DemoRun:
         rng = random.Random(f"judged {self.recipe.seed} {self.step}")
         flawless = [all(right for _, right in one.verdicts) for one in judged]
         weights = [1 / flawless.count(right) for right in flawless]
-        drawn = sorted(rng.choices(judged, weights, k=4 * self.recipe.batch), key=lambda one: len(one.ids))
-        at = rng.randrange(4) * self.recipe.batch
-        return drawn[at : at + self.recipe.batch]
+        drawn = rng.choices(judged, weights, k=4 * len(examples))
+        length = max(map(self.collate.length, examples))
+        drawn.sort(key=lambda one: abs(self.collate.length(one.example) - length))
+        return drawn[: len(examples) // 2]
 
     def _sample(self, number: int) -> list[Judged]:
         stream = scenes(random.Random(f"round {self.recipe.seed} {number}").getrandbits(62), objects=(2, MAX_OBJECTS))
@@ -255,13 +272,16 @@ class DemoRun:
         torch.save(state, self.folder / "state.new")
         (self.folder / "state.new").rename(self.folder / "state.pt")
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Whether there was a state to go on from."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / "state.pt").exists():
-            state = torch.load(self.folder / "state.pt", weights_only=False)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.judged = state["step"], state["judged"]
+        if not (self.folder / "state.pt").exists():
+            return False
+        state = torch.load(self.folder / "state.pt", weights_only=False)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.judged = state["step"], state["judged"]
+        return True
 
 
 NAMES = ("summary", "caption", "reasoning", "answer")

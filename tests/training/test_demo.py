@@ -9,7 +9,16 @@ from training.demo import DemoRun, Recipe
 from training.tasks.example import Example
 
 TINY = Recipe(
-    steps=6, judging_from=3, rounds=1, round_samples=4, batch=2, save_every=2, evaluate_every=100, compile=False
+    sight_steps=2,
+    sight_batch=4,
+    steps=6,
+    judging_from=3,
+    rounds=1,
+    round_samples=4,
+    batch=2,
+    save_every=2,
+    evaluate_every=100,
+    compile=False,
 )
 
 

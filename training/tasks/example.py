@@ -13,6 +13,8 @@ class Example:
     image: Image
     question: str
     stages: Mapping[Stage, str]
+    cells: tuple[str, ...] = ()
+    """What stands in each cell of the picture's grid, in reading order, where that is told."""
 
     @property
     def answer(self) -> str:

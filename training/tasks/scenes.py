@@ -5,7 +5,7 @@ So a wrong start shows later, which is what a verifier can see and a search can 
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -66,7 +66,9 @@ def scenes(
         things = tuple(_thing(rng) for _ in range(rng.randint(*objects)))
         problems = [_problem(rng, things, steps) for _ in range(3)]
         problem = max(problems, key=lambda problem: int(answer(things, *problem)[Stage.CONCLUSION]))
-        yield Example(_draw(rng, things), _question(rng, *problem), answer(things, *problem))
+        places = dict(zip(sorted(rng.sample(range(GRID * GRID), len(things))), things, strict=True))
+        cells = tuple(str(places.get(cell, "")) for cell in range(GRID * GRID))
+        yield Example(_draw(rng, places), _question(rng, *problem), answer(things, *problem), cells)
 
 
 def answer(things: tuple[Thing, ...], subtracted: tuple[Filter, ...], asked: Filter) -> dict[Stage, str]:
@@ -116,10 +118,10 @@ def _list(things: tuple[Thing, ...], noun: str) -> str:
     return f"{len(things)} {noun}: {items}." if things else f"0 {noun}."
 
 
-def _draw(rng: random.Random, things: tuple[Thing, ...]) -> Image.Image:
+def _draw(rng: random.Random, places: Mapping[int, Thing]) -> Image.Image:
     image = Image.new("RGB", (SIDE, SIDE), tuple(rng.randint(225, 255) for _ in range(3)))
     draw = ImageDraw.Draw(image)
-    for thing, cell in zip(things, sorted(rng.sample(range(GRID * GRID), len(things))), strict=True):
+    for cell, thing in places.items():
         radius = rng.randint(*DIAMETERS[thing.size]) / 2
         x, y = ((place + 0.5) * CELL + rng.uniform(-3, 3) for place in (cell % GRID, cell // GRID))
         x, y = (min(max(place, radius), SIDE - 1 - radius) for place in (x, y))
