@@ -58,6 +58,7 @@ class Request:
     n: int
     sampling: Sampling
     live: bool
+    prompt: object = PROBLEM.prompt
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class ScriptedEngine:
     async def generate(
         self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
     ) -> AsyncGenerator[Chunk, None]:
-        request = Request("".join(map(chr, prefix)), stage, n, sampling, live)
+        request = Request("".join(map(chr, prefix)), stage, n, sampling, live, problem.prompt)
         self.requests.append(request)
         timed = [chunk for index in range(n) for chunk in self._chunks(request, index)]
         now = 0.0

@@ -1,0 +1,476 @@
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swires.budget import Budget, Limit, Spend
+from swires.errors import DeadlineExceeded, EngineError, ScorerError
+from swires.events import (
+    CandidateFinished,
+    CandidateScored,
+    Event,
+    Retraced,
+    SearchFinished,
+    StageChosen,
+    StageLeading,
+    StageStarted,
+    TextCommitted,
+)
+from swires.plan import SearchPlan
+from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
+from swires.protocols import Chunk, Scores
+from swires.search import search
+from swires.stages import Stage
+from swires.types import ROOT, Candidate, Expand, Flow, Outcome, Problem, Sampling, Trajectory
+from tests.swires.scripted import (
+    PROBLEM,
+    Line,
+    Request,
+    ScriptedEngine,
+    ScriptedScorer,
+    few,
+    ids,
+    many,
+    numbered,
+    run,
+    searched,
+)
+
+SUMMARY, CAPTION, REASONING, CONCLUSION = Stage
+
+
+def tagged(stage: Stage, text: object) -> str:
+    return f"{stage.opening}{text}{stage.closing}"
+
+
+def random_script(seed: int, *, wrong: bool = False) -> Callable[[Request, int], Line]:
+    """Texts and durations by request and sample; with `wrong` also stages without their end."""
+
+    def script(request: Request, index: int) -> Line:
+        chance = Random(f"{seed} {request.prefix} {request.stage} {request.sampling.seed} {index}")
+        text = tagged(request.stage, f"{chance.random():.3f}")
+        if request.sampling.stop and chance.random() < 0.7:
+            text = f"{chance.random():.3f}."[1:]
+        if wrong and chance.random() < 0.2:
+            return Line(text[:-3], chance.random(), "length")
+        return Line(text, chance.random())
+
+    return script
+
+
+def random_judge(seed: int) -> Callable[[Trajectory], float]:
+    return lambda trajectory: round(Random(f"{seed} {trajectory.text}").gauss(0, 1), 1)
+
+
+def followed(plan: SearchPlan, engine: ScriptedEngine, scorer: ScriptedScorer) -> Outcome:
+    """What the policy decides when all is done one after another, in order."""
+    spend = Spend(plan.budget, lambda: 0.0)
+    flow = plan.policy.flow(spend)
+    expand = next(flow)
+    num_expands = 0
+    try:
+        while True:
+            grown = []
+            for index, parent in enumerate(expand.parents):
+                seed = Random(f"{plan.sampling.seed} {num_expands} {index}").getrandbits(48)
+                sampling = Sampling(seed=None if expand.greedy else seed, stop=expand.stop)
+                request = Request(parent.text, expand.stage, expand.samples, sampling, expand.live)
+                for sample in range(expand.samples):
+                    line = engine.script(request, sample)
+                    candidate = Candidate(
+                        spend.generations, expand.stage, line.text, ids(line.text), line.finish_reason
+                    )
+                    spend.generations += 1
+                    score = scorer.judge(parent.then(candidate)) if line.finish_reason == "stop" else -math.inf
+                    grown.append(parent.then(candidate, score if expand.scored else None))
+            num_expands += 1
+            expand = flow.send(tuple(grown))
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
+@few
+@given(st.sampled_from(sorted(POLICIES)), st.integers(0, 999), st.floats(0, 1), st.booleans())
+def test_the_outcome_does_not_depend_on_who_arrives_first(name: str, seed: int, scorer_s: float, wrong: bool) -> None:
+    plan = SearchPlan(PROBLEM, POLICIES[name](), Sampling(seed=seed))
+    engine = ScriptedEngine(random_script(seed, wrong=wrong))
+    scorer = ScriptedScorer(random_judge(seed), scorer_s)
+    result, _ = searched(plan, engine, scorer)
+    outcome = followed(plan, engine, scorer)
+    assert (result.answer, result.accepted, result.stopped_by) == (
+        outcome.answer,
+        outcome.accepted,
+        outcome.stopped_by,
+    )
+
+
+@dataclass(frozen=True)
+class Wandering:
+    """Expands anything that its promises allow."""
+
+    seed: int
+    name: ClassVar[str] = "wandering"
+    width: ClassVar[int] = 9
+    least_generations: ClassVar[int] = 1
+    most_generations: ClassVar[None] = None
+
+    def flow(self, spend: Spend) -> Flow:
+        chance = Random(self.seed)
+        possible: list[Trajectory] = [ROOT]
+        for _ in range(chance.randint(1, 6)):
+            parents = tuple(chance.sample(possible, chance.randint(1, min(3, len(possible)))))
+            final = chance.random() < 0.5
+            grown = yield Expand(
+                chance.choice(list(Stage)),
+                parents,
+                chance.randint(1, 3),
+                final=final,
+                scored=chance.random() < 0.7,
+                stop=chance.choice([(), (".",)]),
+            )
+            possible = list(grown) if final else [*possible, *grown]
+        return Outcome(chance.choice([each for each in possible if each.candidates]))
+
+
+@many
+@given(
+    st.integers(0, 99_999),
+    st.builds(
+        Budget,
+        max_generations=st.integers(1, 20),
+        max_total_tokens=st.integers(1, 2000),
+        timeout_s=st.floats(0.01, 6),
+        max_answer_tokens=st.integers(1, 200),
+    ),
+    st.integers(0, 60),
+)
+def test_any_search_keeps_its_limits_and_its_word(seed: int, budget: Budget, tokens_each: int) -> None:
+    engine = ScriptedEngine(random_script(seed, wrong=True))
+    scorer = ScriptedScorer(random_judge(seed), 0.3, tokens_each)
+    try:
+        result, events = searched(SearchPlan(PROBLEM, Wandering(seed), Sampling(), budget), engine, scorer)
+    except DeadlineExceeded:
+        assert budget.timeout_s < 6
+        return
+    finally:
+        assert engine.num_running == 0
+    assert events[-1] == SearchFinished(result)
+    assert result.generations == sum(request.n for request in engine.requests) <= budget.max_generations
+    assert result.tokens.generated <= budget.max_total_tokens
+    assert result.tokens.winner == len(result.answer.token_ids) <= budget.max_answer_tokens
+    assert result.seconds <= budget.timeout_s + 1e-6
+    assert [node.candidate.id for node in result.nodes] == list(range(len(result.nodes)))
+    finished = [event for event in events if isinstance(event, CandidateFinished)]
+    assert {event.candidate.id: event.parent for event in finished} == {
+        node.candidate.id: node.parent for node in result.nodes
+    }
+
+
+def by_id(trajectory: Trajectory) -> float:
+    return float(trajectory.last.id)
+
+
+def starts(events: Sequence[Event]) -> list[tuple[Stage, tuple[int, ...], int]]:
+    return [(each.stage, each.parents, each.num_candidates) for each in events if isinstance(each, StageStarted)]
+
+
+def test_swires_from_start_to_end() -> None:
+    engine = ScriptedEngine()
+    result, events = searched(SearchPlan(PROBLEM, Swires()), engine, ScriptedScorer(by_id))
+    assert starts(events) == [(SUMMARY, (), 1), (CAPTION, (0,), 4), (REASONING, (4, 3), 4), (CONCLUSION, (8, 7, 6), 3)]
+    assert [candidate.id for candidate in result.answer.candidates] == [0, 4, 6, 11]
+    assert result.answer.scores == (None, 4.0, 6.0, 11.0)
+    assert [section.stage for section in result.sections] == list(Stage)
+    assert (result.generations, result.retraces, result.accepted, result.stopped_by) == (12, 0, True, None)
+    assert [node.parent for node in result.nodes] == [None, 0, 0, 0, 0, 4, 4, 3, 3, 8, 7, 6]
+    assert [node.candidate.id for node in result.nodes if node.fate == "chosen"] == [0, 4, 6, 11]
+    assert not result.scorer_degraded
+
+
+def test_where_the_tokens_went() -> None:
+    engine, scorer = ScriptedEngine(), ScriptedScorer(by_id, tokens_each=3)
+    tokens = searched(SearchPlan(PROBLEM, BestOfN(3)), engine, scorer)[0].tokens
+    length = len(numbered(engine.requests[0], 0).text)
+    assert (tokens.winner, tokens.discarded, tokens.aborted, tokens.generated) == (length, 2 * length, 0, 3 * length)
+    assert (tokens.prompt, tokens.scored) == (10, 9)
+    assert (tokens.computed, tokens.cached) == (3 * 10 + 9, 3)
+
+
+def test_retraces_are_told_with_what_they_make_void() -> None:
+    result, events = searched(SearchPlan(PROBLEM, Swires(max_retraces=2)), ScriptedEngine(), ScriptedScorer())
+    assert [each for each in events if isinstance(each, Retraced)] == [Retraced(CAPTION, (CAPTION, REASONING))] * 2
+    assert (result.retraces, result.accepted) == (2, False)
+
+
+def test_a_lone_candidate_that_is_final_is_told_as_it_grows() -> None:
+    told: list[tuple[float, str]] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, TextCommitted):
+            told.append((asyncio.get_running_loop().time(), event.text))
+
+    engine = ScriptedEngine(lambda request, index: Line("four", 4.0))
+    run(search(SearchPlan(PROBLEM, Greedy()), engine, ScriptedScorer(), emit))
+    assert told == [(1.0, "f"), (2.0, "o"), (3.0, "u"), (4.0, "r")]
+    assert [request.live for request in engine.requests] == [True]
+
+
+def test_what_all_parents_share_is_told_when_they_are_expanded() -> None:
+    policy = Swires(captions=2, keep_captions=1, max_retraces=0, keep_reasonings=2)
+    _, events = searched(SearchPlan(PROBLEM, policy), ScriptedEngine(), ScriptedScorer(by_id))
+    order = [
+        each.stage if isinstance(each, StageStarted) else each.candidate.stage.name
+        for each in events
+        if isinstance(each, StageStarted | StageChosen)
+    ]
+    assert order == [SUMMARY, "SUMMARY", CAPTION, "CAPTION", REASONING, CONCLUSION, "REASONING", "CONCLUSION"]
+
+
+def test_scores_are_asked_for_as_candidates_arrive() -> None:
+    """They come after 1, 2, 3 and 4 seconds; the scorer takes 2.5 for a batch."""
+    engine = ScriptedEngine(lambda request, index: Line(tagged(CONCLUSION, index), 4.0 - index))
+    scorer = ScriptedScorer(lambda trajectory: [3.0, 1.0, 2.0, 0.0][trajectory.last.id], seconds=2.5)
+    result, events = searched(SearchPlan(PROBLEM, BestOfN(4)), engine, scorer)
+    assert [[each.last.id for each in batch] for batch in scorer.batches] == [[3], [2, 1], [0]]
+    assert result.seconds == pytest.approx(8.5)
+    assert [each.id for each in events if isinstance(each, CandidateScored)] == [3, 2, 1, 0]
+    assert [each.id for each in events if isinstance(each, StageLeading)] == [3, 2, 0]
+
+
+def test_what_the_engine_is_asked_for() -> None:
+    engine, scorer = ScriptedEngine(), ScriptedScorer(by_id, needs_likelihood=True)
+    searched(SearchPlan(PROBLEM, Swires(), Sampling(temperature=0.5, max_tokens=99, seed=7)), engine, scorer)
+    assert [(request.stage, request.n) for request in engine.requests] == [
+        (SUMMARY, 1),
+        (CAPTION, 4),
+        *[(REASONING, 2)] * 2,
+        *[(CONCLUSION, 1)] * 3,
+    ]
+    assert [request.sampling.likelihood for request in engine.requests] == [False] + [True] * 6
+    assert {(request.sampling.temperature, request.sampling.max_tokens) for request in engine.requests} == {(0.5, 99)}
+    seeds = {request.sampling.seed for request in engine.requests}
+    assert len(seeds) == len(engine.requests)
+    assert scorer.batches[0][0].last.mean_logprob == -1.0
+
+
+def test_no_seed_is_made_up() -> None:
+    engine = ScriptedEngine()
+    searched(SearchPlan(PROBLEM, BestOfN(2)), engine, ScriptedScorer())
+    assert engine.requests[0].sampling.seed is None
+
+
+def test_greedy_is_greedy() -> None:
+    engine = ScriptedEngine()
+    searched(SearchPlan(PROBLEM, Greedy(), Sampling(seed=7)), engine, ScriptedScorer(needs_likelihood=True))
+    sampling = engine.requests[0].sampling
+    assert (sampling.temperature, sampling.seed, sampling.likelihood) == (0.0, None, False)
+
+
+def test_sentences_end_at_their_stop() -> None:
+    def script(request: Request, index: int) -> Line:
+        return Line("One." if len(request.prefix) < 8 else "</CONCLUSION>")
+
+    engine = ScriptedEngine(script)
+    result, _ = searched(SearchPlan(PROBLEM, SentenceBeam()), engine, ScriptedScorer())
+    assert result.answer.text == "One.One.</CONCLUSION>"
+    assert [request.sampling.stop for request in engine.requests] == [(".",)] * 3
+
+
+@dataclass
+class FailingScorer:
+    """Gives `answer` the first time, then as many zeros as asked for."""
+
+    answer: Scores | Exception
+    needs_likelihood: bool = False
+    num_calls: int = 0
+
+    async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
+        self.num_calls += 1
+        if self.num_calls > 1:
+            return Scores(tuple(by_id(trajectory) for trajectory in trajectories))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [ScorerError("broken"), Scores((math.nan,) * 4), Scores((math.inf,) * 4), Scores(())],
+    ids=["raises", "nan", "inf", "too few"],
+)
+def test_a_scorer_that_fails_makes_all_candidates_average(answer: Scores | Exception) -> None:
+    plan = SearchPlan(PROBLEM, StageBeam(candidates=4, keep=2))
+    result, events = searched(plan, ScriptedEngine(), FailingScorer(answer))
+    assert result.scorer_degraded
+    assert [node.score for node in result.nodes] == [0.0] * 4 + [float(id_) for id_ in range(4, 16)]
+    assert starts(events)[1] == (CAPTION, (0, 1), 4)
+
+
+def test_a_scorer_that_does_not_answer_is_not_waited_for_in_the_end() -> None:
+    plan = SearchPlan(PROBLEM, BestOfN(2), budget=Budget(timeout_s=8.0))
+    result, _ = searched(plan, ScriptedEngine(), ScriptedScorer(seconds=1e9))
+    assert (result.seconds, result.scorer_degraded, result.answer.score) == (8.0, True, 0.0)
+
+
+class FailingEngine(ScriptedEngine):
+    async def generate(
+        self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
+        if prefix[-2:] == ids("!>"):
+            raise EngineError("failed", dead=True) from KeyError("cause")
+        async for chunk in super().generate(problem, prefix, stage=stage, n=n, sampling=sampling, live=live):
+            yield chunk
+
+
+def test_a_failing_engine_ends_the_search_with_its_own_error() -> None:
+    """One of two requests fails, the other one is given up."""
+    engine = FailingEngine(lambda request, index: Line("!>" if index else "...", 1e6 if request.prefix else 1.0))
+    policy = StageBeam(candidates=2, keep=2)
+    with pytest.raises(EngineError) as failed:
+        run(search(SearchPlan(PROBLEM, policy), engine, ScriptedScorer(), lambda event: None))
+    assert failed.value.dead
+    assert isinstance(failed.value.__cause__, KeyError)
+    assert engine.num_running == 0
+
+
+def test_an_engine_that_leaves_a_candidate_out() -> None:
+    class Forgetful(ScriptedEngine):
+        def _chunks(self, request: Request, index: int) -> list[tuple[float, Chunk]]:
+            return super()._chunks(request, index) if index else []
+
+    with pytest.raises(EngineError):
+        run(search(SearchPlan(PROBLEM, BestOfN(2)), Forgetful(), ScriptedScorer(), lambda event: None))
+
+
+def slow_from(stage: Stage, *, fast: int = 0, never: Stage | None = None) -> ScriptedEngine:
+    """Stages take a second; of the candidates of `stage` all but the first `fast` take forever, of `never` all."""
+
+    def script(request: Request, index: int) -> Line:
+        # A conclusion that is asked for at a limit comes after any stage.
+        forever = (request.stage is stage and index >= fast) or request.stage is never
+        return Line(tagged(request.stage, f"{request.stage.name.lower()} {index}"), 1e9 if forever else 1.0)
+
+    return ScriptedEngine(script)
+
+
+IN_8_S = Budget(timeout_s=8.0)
+
+
+def test_at_the_soft_deadline_the_best_so_far_is_concluded() -> None:
+    """Two of four captions arrive; the other two are cut after 6 of 8 seconds."""
+    engine = slow_from(CAPTION, fast=2)
+    result, events = searched(SearchPlan(PROBLEM, Swires(), budget=IN_8_S), engine, ScriptedScorer(by_id))
+    assert [candidate.id for candidate in result.answer.candidates] == [0, 2, 5]
+    assert (result.stopped_by, result.accepted) == ("seconds", None)
+    assert result.seconds == pytest.approx(7.0)
+    assert [node.fate for node in result.nodes] == ["chosen", "discarded", "chosen", "aborted", "aborted", "chosen"]
+    assert [node.score for node in result.nodes[1:5]] == [1.0, 2.0, -math.inf, -math.inf]
+    assert starts(events)[-1] == (CONCLUSION, (2,), 1)
+
+
+def test_at_the_soft_deadline_a_live_candidate_is_continued_where_it_was_cut() -> None:
+    def script(request: Request, index: int) -> Line:
+        return Line("<SUMMARY>abc", 16.0) if request.stage is SUMMARY else Line("def", 1.0)
+
+    result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=IN_8_S), ScriptedEngine(script), ScriptedScorer())
+    assert result.answer.text == "<SUMdef"
+    assert result.seconds == pytest.approx(7.0)
+
+
+def test_candidates_that_were_cut_unseen_are_not_built_upon() -> None:
+    engine = slow_from(CAPTION)
+    result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=IN_8_S), engine, ScriptedScorer())
+    assert [candidate.id for candidate in result.answer.candidates] == [0, 5]
+
+
+def test_at_the_hard_deadline_there_is_what_there_is() -> None:
+    engine = slow_from(CAPTION, fast=2, never=CONCLUSION)
+    result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=IN_8_S), engine, ScriptedScorer(by_id))
+    assert (result.stopped_by, result.seconds) == ("seconds", 8.0)
+    assert [candidate.finish_reason for candidate in result.answer.candidates] == ["stop", "stop", "cut"]
+
+
+def test_a_conclusion_in_time_is_enough() -> None:
+    def script(request: Request, index: int) -> Line:
+        late = request.stage is CONCLUSION and "reasoning 1" not in request.prefix
+        return Line(tagged(request.stage, f"{request.stage.name.lower()} {index}"), 1e9 if late else 1.0)
+
+    policy = Swires(captions=1, keep_captions=1, keep_reasonings=2)
+    result, _ = searched(SearchPlan(PROBLEM, policy, budget=IN_8_S), ScriptedEngine(script), ScriptedScorer(by_id))
+    assert (result.accepted, result.stopped_by, result.seconds) == (True, "seconds", 8.0)
+    assert "reasoning 1" in result.answer.text
+    assert result.answer.text.endswith("</CONCLUSION>")
+
+
+def test_no_text_in_time() -> None:
+    plan = SearchPlan(PROBLEM, BestOfN(2), budget=IN_8_S)
+    with pytest.raises(DeadlineExceeded):
+        searched(plan, slow_from(CONCLUSION), ScriptedScorer())
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit"),
+    [
+        (Budget(max_generations=12), "generations"),
+        (Budget(max_total_tokens=400), "tokens"),
+        (Budget(max_answer_tokens=30), "answer_tokens"),
+    ],
+)
+def test_the_limit_that_ended_the_search_is_named(budget: Budget, limit: Limit) -> None:
+    """With a scorer that accepts nothing; every candidate has over 20 tokens."""
+    result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=budget), ScriptedEngine(), ScriptedScorer())
+    assert result.stopped_by == limit
+    assert result.answer.last.finish_reason == ("length" if limit == "answer_tokens" else "stop")
+
+
+def test_an_answer_that_is_whole_is_not_concluded_again() -> None:
+    @dataclass(frozen=True)
+    class Insatiable(Wandering):
+        def flow(self, spend: Spend) -> Flow:
+            grown = yield Expand(CONCLUSION, (ROOT,), 2, final=False)
+            while True:
+                yield Expand(CONCLUSION, grown, 1, final=False)
+
+    plan = SearchPlan(PROBLEM, Insatiable(0), budget=Budget(max_generations=3))
+    result, _ = searched(plan, ScriptedEngine(), ScriptedScorer(by_id))
+    assert [candidate.id for candidate in result.answer.candidates] == [1]
+
+
+@few
+@given(st.sampled_from(sorted(POLICIES)), st.integers(0, 999), st.floats(0, 8))
+def test_a_search_may_be_cancelled_at_any_time(name: str, seed: int, after_s: float) -> None:
+    engine = ScriptedEngine(random_script(seed))
+
+    async def cancel() -> None:
+        plan = SearchPlan(PROBLEM, POLICIES[name]())
+        task = asyncio.create_task(search(plan, engine, ScriptedScorer(random_judge(seed), 0.2), lambda event: None))
+        await asyncio.wait((task,), timeout=after_s)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(cancel())
+    assert engine.num_running == 0
+
+
+def test_the_flow_is_closed_when_the_search_fails() -> None:
+    closed: list[bool] = []
+
+    @dataclass(frozen=True)
+    class Watched(Wandering):
+        def flow(self, spend: Spend) -> Flow:
+            try:
+                yield Expand(CONCLUSION, (ROOT.then(Candidate(0, SUMMARY, "!>", ids("!>"), "stop")),), 1)
+            finally:
+                closed.append(True)
+            return Outcome(ROOT)
+
+    with pytest.raises(EngineError):
+        run(search(SearchPlan(PROBLEM, Watched(0)), FailingEngine(), ScriptedScorer(), lambda event: None))
+    assert closed == [True]
