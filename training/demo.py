@@ -25,11 +25,13 @@ from training.collate import Batch, Collator, Judged, pixels
 from training.model import make_model, make_tokenizer
 from training.sight import learn_to_see
 from training.tasks.easy_vqa import easy_vqa_examples
-from training.tasks.example import Example
+from training.tasks.example import Example, write_questions
 from training.tasks.scenes import MAX_OBJECTS, scenes
 
 GENERATE_BATCH = 256
 MAX_ANSWER = 260
+EVALUATION_SEED, CALIBRATION_SEED = 10_000_019, 20_000_003
+CALIBRATION_QUESTIONS = 200
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class DemoRun:
 
     def _evaluate(self) -> dict[str, float]:
         """Stages right to the last word on scenes that are drawn for this alone, and easy-VQA's training answers."""
-        examples = list(itertools.islice(scenes(10_000_019), 128))
+        examples = list(itertools.islice(scenes(EVALUATION_SEED), 128))
         verdicts = [
             {end_of: right for end_of, (_, right) in enumerate(self.collate.judge(example, ids).verdicts)}
             for example, ids in zip(examples, self.answer(examples, what="evaluating"), strict=True)
@@ -256,8 +258,9 @@ class DemoRun:
         )
 
     def export(self, folder: Path) -> None:
-        """Write the checkpoint, and beside it the recipe and the history that made it."""
+        """Write the checkpoint, the questions to calibrate it on, and the recipe and the history that made it."""
         export(self.model, self.tokenizer, folder)
+        write_questions(itertools.islice(scenes(CALIBRATION_SEED), CALIBRATION_QUESTIONS), folder / "questions.jsonl")
         (folder / "recipe.json").write_text(json.dumps(asdict(self.recipe), indent=2) + "\n")
         if (self.folder / "history.jsonl").exists():
             shutil.copy(self.folder / "history.jsonl", folder)

@@ -1,8 +1,6 @@
 """Accuracy and cost of policies on a task, asked of a running server over HTTP."""
 
 import asyncio
-import base64
-import io
 import itertools
 import json
 import math
@@ -134,7 +132,7 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 async def _ask(client: httpx.AsyncClient, model: str, example: Example, arm: Arm, at: int, seed: int) -> Answered:
     content = [
-        {"type": "image_url", "image_url": {"url": data_url(example)}},
+        {"type": "image_url", "image_url": {"url": example.data_url}},
         {"type": "text", "text": example.question},
     ]
     body = {"model": model, "messages": [{"role": "user", "content": content}], "seed": seed + at, "swires": arm.swires}
@@ -153,12 +151,6 @@ async def _ask(client: httpx.AsyncClient, model: str, example: Example, arm: Arm
         search["retraces"],
         search["seconds"],
     )
-
-
-def data_url(example: Example) -> str:
-    file = io.BytesIO()
-    example.image.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -70,4 +70,5 @@ def test_an_exported_folder_is_one_that_the_server_reads(tmp_path: Path) -> None
         "chat_template.jinja",
         "generation_config.json",
         "recipe.json",
+        "questions.jsonl",
     }
