@@ -30,7 +30,7 @@ def learn_to_see(
 ) -> float:
     """Train the vision tower and the connector to name, with a linear probe that is then dropped, the words of what
     each image token shows. Returns the last loss."""
-    probe = nn.Linear(model.config.text_config.hidden_size, len(WORDS))
+    probe = nn.Linear(model.lm_head.in_features, len(WORDS))
     sight = nn.ModuleList([model.model.vision_model, model.model.connector, probe]).train()
     optimizer = torch.optim.AdamW(sight.parameters(), peak_lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_lr, total_steps=steps, pct_start=0.1)
