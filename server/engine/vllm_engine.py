@@ -40,8 +40,10 @@ from swires.types import Problem, Sampling
 TOKENS_PER_CHUNK = 16
 """How often a candidate that is not shown live tells its ids, so that one that is cut has its tokens counted."""
 
+CHARACTER_IN_PIECES = "\ufffd"
 HELD_BACK = 4
-"""The ids at the end that a stop string may still change: those of its last token, or of a character in pieces."""
+"""The most tokens that a character is made of: so many at the end may still change their text or, by a stop string, be
+replaced."""
 
 
 CPU_CACHE_BYTES = 1 << 30
@@ -218,7 +220,7 @@ class VllmEngine:
             logprobs=0 if sampling.likelihood else None,
             stop=stop,
             stop_token_ids=[] if closing_id is None else [closing_id],
-            detokenize=live or bool(stop),
+            detokenize=bool(stop),
             skip_special_tokens=False,
             spaces_between_special_tokens=False,
             output_kind=RequestOutputKind.DELTA,
@@ -228,19 +230,23 @@ class VllmEngine:
     async def _sample(
         self, prompt: Rendered, params: SamplingParams, stage: Stage, index: int, *, live: bool, fresh: bool
     ) -> AsyncGenerator[Chunk, None]:
-        """One candidate: its ids as they come, with `live` its text too, else the text at the end."""
+        """One candidate: its ids as they come, with `live` their text too, else all text at the end."""
         ids: list[int] = []
-        text, num_sent, shown = "", 0, 0
+        text, num_sent, shown, last_id = "", 0, 0, prompt.token_ids[-1]
+        held_back = HELD_BACK if params.stop else 0
         async with aclosing(self._outputs(prompt, params, fresh=fresh)) as outputs:
             async for output in outputs:
                 (sample,) = output.outputs
                 ids += sample.token_ids
                 text += sample.text
-                if sample.finish_reason is None:
-                    known = max(num_sent, len(ids) - HELD_BACK) if params.stop else len(ids)
-                    piece = text[shown:] if live else ""
-                    yield Chunk(index, piece, tuple(ids[num_sent:known]))
-                    num_sent, shown = known, shown + len(piece)
+                new = ids[num_sent : max(num_sent, len(ids) - held_back)]
+                if sample.finish_reason is not None or not new:
+                    continue
+                piece = decoded(new, after=last_id, decode=self.decode) if live else ""
+                if piece.endswith(CHARACTER_IN_PIECES) and len(new) < HELD_BACK:
+                    continue
+                yield Chunk(index, piece, tuple(new))
+                num_sent, shown, last_id = num_sent + len(new), shown + len(piece), new[-1]
         ids, text, logprob = self._ended(ids, text, sample, stage, after=prompt.token_ids[-1])
         yield Chunk(
             index,

@@ -59,8 +59,15 @@ class Sampled:
 
     text: str
     token_ids: tuple[int, ...]
-    num_pieces: int
-    last: Chunk
+    chunks: Sequence[Chunk]
+
+    @property
+    def num_pieces(self) -> int:
+        return sum(bool(chunk.text) for chunk in self.chunks)
+
+    @property
+    def last(self) -> Chunk:
+        return self.chunks[-1]
 
 
 async def sample(
@@ -84,8 +91,7 @@ def joined(chunks: Sequence[Chunk]) -> Sampled:
     return Sampled(
         "".join(chunk.text for chunk in chunks),
         tuple(token for chunk in chunks for token in chunk.token_ids),
-        sum(bool(chunk.text) for chunk in chunks),
-        chunks[-1],
+        chunks,
     )
 
 
@@ -131,6 +137,7 @@ async def test_live_text_comes_in_pieces_and_is_the_same(engine: "AnyEngine", pr
     live = await sample(engine, problem, n=2, live=True)
     assert [(each.text, each.token_ids) for each in live] == [(each.text, each.token_ids) for each in quiet]
     assert all(each.num_pieces > 3 for each in live)
+    assert all(engine.decode(chunk.token_ids) == chunk.text for each in live for chunk in each.chunks)
     assert all(each.num_pieces == 1 for each in quiet)
 
 
@@ -184,6 +191,7 @@ async def test_a_stop_string_ends_text_and_ids(engine: "AnyEngine", problem: Pro
         assert text.endswith((stop, "</SUMMARY>"))
         assert text.find(stop) in (-1, len(text) - len(stop))
         assert engine.decode(candidate.token_ids) == text
+        assert not live or all(engine.decode(chunk.token_ids) == chunk.text for chunk in candidate.chunks)
 
 
 async def test_sentence_by_sentence_comes_to_an_answer(engine: "AnyEngine", problem: Problem) -> None:

@@ -1,0 +1,89 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from PIL import Image
+
+from server.checkpoint import load
+from server.engine.fake import FakeEngine
+from server.scorer.calibrate import Recorder, calibrate
+from server.scorer.fake import FakeScorer
+from server.scorer.likelihood import Likelihood
+from server.scorer.questions import Question
+from swires.errors import ScorerError
+from swires.policies import Greedy, Swires
+from swires.protocols import Scores
+from swires.stages import Stage
+from swires.types import ROOT, Candidate, Problem, Trajectory
+
+IMAGE = Image.new("RGB", (8, 8))
+QUESTIONS = [Question(IMAGE, f"How many of kind {number}?") for number in range(11)]
+PROBLEM = Problem("", 1)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    facts = {"stages": {"tags": "special"}, "verifier": {"ask": "?", "yes": "+", "no": "-"}}
+    (tmp_path / "swires.json").write_text(json.dumps(facts))
+    return tmp_path
+
+
+async def test_all_scorers_are_calibrated_for_all_stages(model: Path) -> None:
+    told: list[int] = []
+    calibrations = await calibrate(str(model), FakeEngine(), QUESTIONS, progress=told.append)
+    assert told == list(range(1, len(QUESTIONS) + 1))
+    assert {name: set(stages) for name, stages in calibrations.items()} == {
+        "verifier": set(Stage),
+        "likelihood": set(Stage),
+    }
+    known = load(str(model))
+    assert known.calibration == calibrations
+    assert known.verifier is not None
+    assert known.staged
+
+
+async def test_the_same_questions_and_seed_give_the_same(model: Path) -> None:
+    runs = [await calibrate(str(model), FakeEngine(), QUESTIONS, progress=print, seed=seed) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+async def test_the_policy_s_schedule_is_followed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: dict[Stage, int] = dict.fromkeys(Stage, 0)
+    measure = Likelihood.measure
+
+    async def counted(self: Likelihood, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
+        for trajectory in trajectories:
+            noted[trajectory.last.stage] += 1
+        return await measure(self, problem, trajectories)
+
+    monkeypatch.setattr(Likelihood, "measure", counted)
+    policy = Swires(captions=5, keep_captions=2, reasonings=3, keep_reasonings=4, max_retraces=0)
+    await calibrate(str(model), FakeEngine(), QUESTIONS[:2], progress=print, policy=policy)
+    assert noted == {Stage.SUMMARY: 2, Stage.CAPTION: 10, Stage.REASONING: 12, Stage.CONCLUSION: 8}
+
+
+async def test_a_stage_that_never_comes_is_told(model: Path) -> None:
+    before = (model / "swires.json").read_text()
+    with pytest.raises(ScorerError, match=r"0 scores of SUMMARY"):
+        await calibrate(str(model), FakeEngine(), QUESTIONS[:2], progress=print, policy=Greedy())
+    assert (model / "swires.json").read_text() == before
+
+
+async def test_mean_and_deviation_are_those_of_the_raw_scores() -> None:
+    recorder = Recorder({"likelihood": Likelihood()})
+    values = (-1.0, -2.0, -4.0)
+    for stage in Stage:
+        text = stage.opening + stage.closing
+        for value in values:
+            await recorder.score(PROBLEM, [ROOT.then(Candidate(0, stage, text, (1,), "stop", value))])
+    for deviation in recorder.calibrations()["likelihood"].values():
+        assert (deviation.mean, deviation.std) == (fmean(values), stdev(values))
+
+
+async def test_the_fake_scorer_goes_by_the_text() -> None:
+    one, two = (ROOT.then(Candidate(0, Stage.SUMMARY, text, (), "stop")) for text in ("one", "two"))
+    scores = await FakeScorer().score(PROBLEM, [one, two, one])
+    assert scores.values[0] == scores.values[2] != scores.values[1]
