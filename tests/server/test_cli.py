@@ -9,7 +9,8 @@ import pytest
 
 from server import sample
 from server.checkpoint import FILE_NAME, Checkpoint
-from server.cli import StartError, main, make_scorers, read_settings
+from server.cli import main
+from server.commands import StartError, make_scorers, read_settings
 from server.engine.fake import FakeEngine
 from server.schemas import ChatRequest
 from server.settings import Settings
@@ -51,6 +52,10 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         (["serve", "--model", "x", "--prot", "1"], "swires: unrecognized arguments: --prot 1; see swires --help"),
         (["serve", "--model", "x", "--port", "http"], "swires: --port: Input should be a valid integer"),
         (["serve", "--model", "x", "--preset", "best"], "swires: --preset: Input should be 'fast', 'balanced'"),
+        (["serve", "--model", "/no/such"], "swires: --model: there is no directory /no/such"),
+        (["calibrate"], "swires calibrate: the following arguments are required: --model; see swires calibrate --help"),
+        (["calibrate", "--model", "/no/such"], "swires: --model: there is no directory /no/such"),
+        (["calibrate", "--model", "."], "swires: questions.jsonl: "),
         (["serve", "--model", "x", "--host", "no.such.host.invalid"], "swires: cannot listen on no.such.host.invalid"),
     ],
 )
@@ -88,7 +93,7 @@ def test_options_go_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_mistake_in_the_environment_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWIRES_TOP_P", "2")
-    with pytest.raises(StartError, match="^--top-p: "):
+    with pytest.raises(StartError, match="--top-p: "):
         read_settings({"model": "x"})
 
 
