@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 PROBLEM = Problem("prompt", num_prompt_tokens=10)
 
-few = settings(max_examples=50, deadline=None)
-many = settings(max_examples=150, deadline=None)
+few = settings(max_examples=40, deadline=None)
+many = settings(max_examples=100, deadline=None)
 
 
 class Skipping(selectors.DefaultSelector):

@@ -41,6 +41,7 @@ class LineOfAskers(RuleBasedStateMachine):
         self.line = Line(CAPACITY)
         self.holding: list[Asker] = []
         self.waiting: list[Asker] = []
+        self.gone: list[Asker] = []
 
     def act(self, *actions: Callable[[], object]) -> None:
         """All in one turn of the loop; then it comes to rest."""
@@ -65,6 +66,7 @@ class LineOfAskers(RuleBasedStateMachine):
     def leave(self, data: st.DataObject, cancelled: bool) -> None:
         asker = data.draw(st.sampled_from(self.holding))
         self.holding.remove(asker)
+        self.gone.append(asker)
         self.act(asker.task.cancel if cancelled else asker.leave.set)
 
     @precondition(lambda self: self.waiting)
@@ -72,6 +74,7 @@ class LineOfAskers(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject) -> None:
         asker = data.draw(st.sampled_from(self.waiting))
         self.waiting.remove(asker)
+        self.gone.append(asker)
         self.act(asker.task.cancel)
 
     @precondition(lambda self: self.holding and self.waiting)
@@ -81,6 +84,7 @@ class LineOfAskers(RuleBasedStateMachine):
         leaver, asker = data.draw(st.sampled_from(self.holding)), self.waiting[0]
         self.holding.remove(leaver)
         self.waiting.remove(asker)
+        self.gone += [leaver, asker]
 
         async def main() -> None:
             leaver.leave.set()
@@ -101,6 +105,7 @@ class LineOfAskers(RuleBasedStateMachine):
     def as_the_list_says(self) -> None:
         assert all(asker.holds for asker in self.holding)
         assert not any(asker.holds for asker in self.waiting)
+        assert all(asker.task.cancelled() or not asker.task.exception() for asker in self.gone)
         assert self.line.free == CAPACITY - sum(asker.cost for asker in self.holding)
         assert (len(self.line), self.line.cost) == (len(self.waiting), sum(asker.cost for asker in self.waiting))
         assert all(self.line.would_wait(cost) == bool(self.waiting or cost > self.line.free) for cost in (1, CAPACITY))

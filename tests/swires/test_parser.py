@@ -63,9 +63,17 @@ def test_untagged_text_is_the_conclusion(text: str) -> None:
 
 def test_text_goes_out_as_soon_as_it_is_certain() -> None:
     splitter = Splitter()
-    fed = ["<CAPTION> a", " b \n", "c <", "1 </CAP", "TION> \n<CONC", "LUSION>4"]
+    fed = ["<CAPTION> a", " b \n", "c <", "1 </CAP", "TION> \n<CONC", "LUSION>4", "2"]
     told = [[(piece.text, piece.begins) for piece in splitter.feed(chunk)] for chunk in fed]
-    assert told == [[("a", True)], [(" b", False)], [(" \nc", False)], [(" <1", False)], [], [("4", True)]]
+    assert told == [
+        [("a", True)],
+        [(" b", False)],
+        [(" \nc", False)],
+        [(" <1", False)],
+        [],
+        [("4", True)],
+        [("2", False)],
+    ]
     assert splitter.close() == []
 
 

@@ -76,6 +76,7 @@ def test_events_come_while_the_search_runs_and_closing_ends_it() -> None:
             await rest()
             assert clients.counts == (1, 0, 2)
         assert clients.counts == (0, 0, 0)
+        assert asyncio.get_running_loop().time() == 0.0
 
     run(main())
 

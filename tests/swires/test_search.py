@@ -23,7 +23,7 @@ from swires.events import (
     TextCommitted,
 )
 from swires.plan import SearchPlan
-from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
+from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires, best
 from swires.protocols import Chunk, Scores
 from swires.search import search
 from swires.stages import Stage
@@ -37,7 +37,6 @@ from tests.swires.scripted import (
     few,
     ids,
     many,
-    numbered,
     run,
     searched,
 )
@@ -195,12 +194,14 @@ def test_swires_from_start_to_end() -> None:
 
 
 def test_where_the_tokens_went() -> None:
+    """Every prompt is computed anew, and the stages before are cached; the scorer computes 3 tokens and finds 1."""
     engine, scorer = ScriptedEngine(), ScriptedScorer(by_id, tokens_each=3)
-    tokens = searched(SearchPlan(PROBLEM, BestOfN(3)), engine, scorer)[0].tokens
-    length = len(numbered(engine.requests[0], 0).text)
-    assert (tokens.winner, tokens.discarded, tokens.aborted, tokens.generated) == (length, 2 * length, 0, 3 * length)
-    assert (tokens.prompt, tokens.scored) == (10, 9)
-    assert (tokens.computed, tokens.cached) == (3 * 10 + 9, 3)
+    result, _ = searched(SearchPlan(PROBLEM, StageBeam(candidates=2, keep=1)), engine, scorer)
+    tokens, stages = result.tokens, [len(candidate.text) for candidate in result.answer.candidates]
+    assert (tokens.winner, tokens.discarded, tokens.aborted) == (sum(stages), sum(stages), 0)
+    assert (tokens.prompt, tokens.generated, tokens.scored) == (10, 2 * sum(stages), 8 * 3)
+    assert tokens.computed == 8 * 10 + 8 * 3
+    assert tokens.cached == 2 * sum(sum(stages[:stage]) for stage in Stage) + 8
 
 
 def test_retraces_are_told_with_what_they_make_void() -> None:
@@ -220,6 +221,13 @@ def test_a_lone_candidate_that_is_final_is_told_as_it_grows() -> None:
     run(search(SearchPlan(PROBLEM, Greedy()), engine, ScriptedScorer(), emit))
     assert told == [(1.0, "f"), (2.0, "o"), (3.0, "u"), (4.0, "r")]
     assert [request.live for request in engine.requests] == [True]
+
+
+def test_a_lone_candidate_that_a_retrace_may_void_is_not_told() -> None:
+    policy = Swires(captions=1, keep_captions=1, reasonings=1, keep_reasonings=1, accept_rank=1, max_retraces=1)
+    engine = ScriptedEngine()
+    searched(SearchPlan(PROBLEM, policy), engine, ScriptedScorer())
+    assert [request.live for request in engine.requests] == [True, False, False, False, False, True]
 
 
 def test_what_all_parents_share_is_told_when_they_are_expanded() -> None:
@@ -285,9 +293,9 @@ def test_sentences_end_at_their_stop() -> None:
 
 @dataclass
 class FailingScorer:
-    """Gives `answer` the first time, then as many zeros as asked for."""
+    """Gives `values` the first time, or fails where there are none, then the ids of the candidates."""
 
-    answer: Scores | Exception
+    values: Callable[[int], tuple[float, ...]] | None
     needs_likelihood: bool = False
     num_calls: int = 0
 
@@ -295,20 +303,23 @@ class FailingScorer:
         self.num_calls += 1
         if self.num_calls > 1:
             return Scores(tuple(by_id(trajectory) for trajectory in trajectories))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if self.values is None:
+            raise ScorerError("broken")
+        return Scores(self.values(len(trajectories)))
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [ScorerError("broken"), Scores((math.nan,) * 4), Scores((math.inf,) * 4), Scores(())],
+    "values",
+    [None, lambda n: (math.nan,) * n, lambda n: (math.inf,) * n, lambda n: (1.0,) * (n - 1)],
     ids=["raises", "nan", "inf", "too few"],
 )
-def test_a_scorer_that_fails_makes_all_candidates_average(answer: Scores | Exception) -> None:
+def test_a_scorer_that_fails_makes_all_candidates_average(
+    values: Callable[[int], tuple[float, ...]] | None,
+) -> None:
     plan = SearchPlan(PROBLEM, StageBeam(candidates=4, keep=2))
-    result, events = searched(plan, ScriptedEngine(), FailingScorer(answer))
+    result, events = searched(plan, ScriptedEngine(), FailingScorer(values))
     assert result.scorer_degraded
+    assert {each.id for each in events if isinstance(each, CandidateScored)} == set(range(4, 16))
     assert [node.score for node in result.nodes] == [0.0] * 4 + [float(id_) for id_ in range(4, 16)]
     assert starts(events)[1] == (CAPTION, (0, 1), 4)
 
@@ -385,9 +396,43 @@ def test_at_the_soft_deadline_a_live_candidate_is_continued_where_it_was_cut() -
 
 
 def test_candidates_that_were_cut_unseen_are_not_built_upon() -> None:
-    engine = slow_from(CAPTION)
-    result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=IN_8_S), engine, ScriptedScorer())
+    """Half of their ids had come, but no text."""
+
+    def script(request: Request, index: int) -> Line:
+        return Line(tagged(request.stage, index), 8.0 if request.stage is CAPTION else 1.0)
+
+    plan = SearchPlan(PROBLEM, Swires(), budget=IN_8_S)
+    result, _ = searched(plan, ScriptedEngine(script), ScriptedScorer())
     assert [candidate.id for candidate in result.answer.candidates] == [0, 5]
+    assert result.tokens.aborted > 0
+
+
+def test_what_was_told_is_kept_to() -> None:
+    """The first caption is final before a limit is reached, though the second one has a better score."""
+
+    @dataclass(frozen=True)
+    class FirstComeFirstServed(Wandering):
+        def flow(self, spend: Spend) -> Flow:
+            captions = yield Expand(CAPTION, (ROOT,), 2)
+            yield Expand(REASONING, captions[:1], 2)
+            return Outcome(ROOT)
+
+    plan = SearchPlan(PROBLEM, FirstComeFirstServed(0), budget=IN_8_S)
+    result, _ = searched(plan, slow_from(REASONING), ScriptedScorer(by_id))
+    assert [candidate.id for candidate in result.answer.candidates] == [0, 4]
+
+
+def test_more_stages_count_more_than_a_better_score() -> None:
+    """The retrace does not come to its end; its parents' captions had better scores than the reasonings."""
+
+    def script(request: Request, index: int) -> Line:
+        return Line(tagged(request.stage, index), 1e9 if len(engine.requests) > 4 and request.stage is CAPTION else 1.0)
+
+    engine = ScriptedEngine(script)
+    scorer = ScriptedScorer(lambda trajectory: 9.0 if trajectory.last.stage is CAPTION else -by_id(trajectory))
+    result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=IN_8_S), engine, scorer)
+    assert [candidate.id for candidate in result.answer.candidates] == [0, 1, 5, 13]
+    assert (result.retraces, result.stopped_by) == (1, "seconds")
 
 
 def test_at_the_hard_deadline_there_is_what_there_is() -> None:
@@ -428,6 +473,22 @@ def test_the_limit_that_ended_the_search_is_named(budget: Budget, limit: Limit) 
     result, _ = searched(SearchPlan(PROBLEM, Swires(), budget=budget), ScriptedEngine(), ScriptedScorer())
     assert result.stopped_by == limit
     assert result.answer.last.finish_reason == ("length" if limit == "answer_tokens" else "stop")
+
+
+def test_a_parent_without_room_for_more_is_not_sampled() -> None:
+    @dataclass(frozen=True)
+    class TwoLengths(Wandering):
+        def flow(self, spend: Spend) -> Flow:
+            grown = yield Expand(CAPTION, (ROOT,), 2)
+            grown = yield Expand(CONCLUSION, grown, 2)
+            return Outcome(best(grown, 1)[0])
+
+    engine = ScriptedEngine(lambda request, index: Line("word" if index or request.prefix else "12345678"))
+    plan = SearchPlan(PROBLEM, TwoLengths(0), budget=Budget(max_answer_tokens=8))
+    result, _ = searched(plan, engine, ScriptedScorer(by_id))
+    assert [(request.prefix, request.n) for request in engine.requests] == [("", 2), ("word", 2)]
+    assert [node.candidate.finish_reason for node in result.nodes[2:]] == ["length", "length", "stop", "stop"]
+    assert (result.generations, result.answer.text, result.stopped_by) == (4, "wordword", None)
 
 
 def test_an_answer_that_is_whole_is_not_concluded_again() -> None:
