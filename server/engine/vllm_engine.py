@@ -45,8 +45,11 @@ HELD_BACK = 4
 """The most tokens that a character is made of: so many at the end may still change their text or, by a stop string, be
 replaced."""
 
-
 CPU_CACHE_BYTES = 1 << 30
+"""For keys and values: 170,000 tokens of the embedded checkpoint."""
+
+STOP_S = 20
+"""vLLM kills its processes after 5 seconds else, which is short on a busy machine and leaves shared memory behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class VllmEngine:
 
     async def _stop(self) -> None:
         reader = self._llm.output_handler
-        self._llm.shutdown()
+        self._llm.shutdown(timeout=STOP_S)
         if reader is not None:
             await asyncio.wait([reader])
         del self._llm  # it would stop itself once more when collected, and at the interpreter's exit that fails
@@ -122,10 +125,6 @@ class VllmEngine:
     @property
     def alive(self) -> bool:
         return hasattr(self, "_llm") and not self._llm.errored
-
-    @property
-    def model_name(self) -> str:
-        return str(self._options["model"])
 
     @property
     def max_model_len(self) -> int:
@@ -164,14 +163,14 @@ class VllmEngine:
     def _vllm_message(self, message: Mapping[str, Any], images: Iterator[Image]) -> dict[str, Any]:
         content = message["content"]
         if isinstance(content, str):
-            return {**message, "content": self._plain_text.broken(content)}
+            return {"role": message["role"], "content": self._plain_text.broken(content)}
         parts = [
             {"type": "image_pil", "image_pil": next(images)}
             if part["type"] == "image"
             else {"type": "text", "text": self._plain_text.broken(part["text"])}
             for part in content
         ]
-        return {**message, "content": parts}
+        return {"role": message["role"], "content": parts}
 
     def _tokenized(self, templated: Any) -> Any:
         """vLLM tokenizes a prompt by itself, unless a special token in it was broken."""
@@ -200,7 +199,8 @@ class VllmEngine:
             for index in range(n):
                 yield Chunk(index, "", (), "length")
             return
-        params = [self._params(stage, sampling, index, room, live) for index in range(n)]
+        with _requesting():
+            params = [self._params(stage, sampling, index, room, live) for index in range(n)]
         samples = [
             self._sample(prompt, params[index], stage, index, live=live, fresh=not prefix and index == 0)
             for index in range(n)

@@ -165,10 +165,11 @@ async def test_more_images_than_the_engine_takes_are_refused(vllm_engine: "VllmE
 
 
 async def test_what_vllm_refuses_is_an_engine_error(vllm_engine: "VllmEngine", problem: Problem) -> None:
-    with pytest.raises(EngineError) as failed:
-        await last_chunks(vllm_engine, problem, (10**9,), Stage.CAPTION)
-    assert not failed.value.dead
-    assert failed.value.__cause__ is not None
+    for prefix, temperature in (((10**9,), 1.0), ((), 99.0)):
+        with pytest.raises(EngineError) as failed:
+            await last_chunks(vllm_engine, problem, prefix, Stage.CAPTION, temperature=temperature)
+        assert not failed.value.dead
+        assert failed.value.__cause__ is not None
 
 
 def children(pid: int) -> list[int]:
