@@ -1,5 +1,6 @@
 """The FastAPI app over a started engine."""
 
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,8 @@ from swires.scheduler import Scheduler
 
 CLIENT_CLOSED_REQUEST = 499
 
+logger = logging.getLogger(__name__)
+
 
 def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: Settings) -> FastAPI:
     """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default."""
@@ -35,6 +38,8 @@ def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: S
     async def answer_error(request: Request, error: Exception) -> Response:
         told = failure(error)
         service.metrics.refused(told.status)
+        if told.fault and isinstance(error, SwiresError):  # of others, uvicorn logs the trace
+            logger.error("a request failed", exc_info=error)
         return JSONResponse(told.body, told.status, told.headers)
 
     async def answer_nobody(request: Request, error: Exception) -> Response:

@@ -75,10 +75,8 @@ def _listening_socket(settings: Settings) -> socket.socket:
 async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, engine_arguments: Sequence[str]) -> None:
     from server.engine.vllm_engine import VllmEngine, engine_options  # seconds, which --help and mistakes need not take
 
-    options: dict[str, Any] = {
-        "limit_mm_per_prompt": {"image": settings.max_images},
-        **engine_options(engine_arguments),
-    }
+    ours = {"limit_mm_per_prompt": {"image": settings.max_images}, "served_model_name": settings.name}
+    options: dict[str, Any] = {**ours, **engine_options(engine_arguments)}
     async with VllmEngine(settings.model, **options) as engine:
         app = create_app(engine, make_scorers(engine, known, settings.scorers), settings)
         await serve(app, sock, partial(_greet, sock, settings))

@@ -35,6 +35,11 @@ class Failure:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def fault(self) -> bool:
+        """Whether it is the server's own, and belongs in its log."""
+        return self.code in ("engine_error", "internal_error")
+
+    @property
     def body(self) -> dict[str, object]:
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}

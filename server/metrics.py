@@ -23,7 +23,7 @@ class Metrics:
         kind = ("policy", "preset")
         self._searches = Counter("swires_searches", "Searches that ended", (*kind, "outcome"), registry=registry)
         self._seconds = Histogram(
-            "swires_search_seconds", "Seconds from admission to the answer", kind, buckets=SECONDS, registry=registry
+            "swires_search_seconds", "Seconds of searches, waiting included", kind, buckets=SECONDS, registry=registry
         )
         self._generations = Counter("swires_generations", "Candidates sampled", ("policy",), registry=registry)
         self._retraces = Counter("swires_retraces", "Retraces", ("policy",), registry=registry)

@@ -78,7 +78,7 @@ async def ended(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, Non
             yield line
     except Exception as error:
         told = failure(error)
-        if told.status >= 500:
+        if told.fault:
             logger.exception("a stream failed")
         yield encode({"choices": [], **told.body})
     yield DONE

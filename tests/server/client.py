@@ -15,9 +15,10 @@ from starlette.types import Message, Scope
 Json = dict[str, Any]
 
 
-def image_url(colour: str = "red") -> str:
+def image_url(image: str | Image.Image = "red") -> str:
+    """A small image of one colour, or `image` itself."""
     out = BytesIO()
-    Image.new("RGB", (8, 8), colour).save(out, "PNG")
+    (Image.new("RGB", (8, 8), image) if isinstance(image, str) else image).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 

@@ -15,16 +15,26 @@ Started = Callable[..., AbstractAsyncContextManager[FastAPI]]
 
 
 @pytest.fixture
-def started() -> Started:
-    """Starts an app over a fake engine, with any settings."""
+def serving() -> Started:
+    """Makes an app over a started fake engine, with any settings."""
+
+    @asynccontextmanager
+    async def make(engine: FakeEngine | None = None, **settings: object) -> AsyncIterator[FastAPI]:
+        scorers = {"fake": FakeScorer(), "other": FakeScorer()}
+        async with engine or FakeEngine() as running:
+            yield create_app(running, scorers, Settings.model_validate({"model": "demo", **settings}))
+
+    return make
+
+
+@pytest.fixture
+def started(serving: Started) -> Started:
+    """Makes an app that is past its start."""
 
     @asynccontextmanager
     async def start(engine: FakeEngine | None = None, **settings: object) -> AsyncIterator[FastAPI]:
-        scorers = {"fake": FakeScorer(), "other": FakeScorer()}
-        async with engine or FakeEngine() as running:
-            app = create_app(running, scorers, Settings.model_validate({"model": "demo", **settings}))
-            async with app.router.lifespan_context(app):
-                yield app
+        async with serving(engine, **settings) as app, app.router.lifespan_context(app):
+            yield app
 
     return start
 

@@ -410,13 +410,27 @@ async def fail() -> None:
     raise EngineError("worker at 10.0.0.7 is gone")
 
 
-async def test_an_engine_failure_is_a_500_without_internals(started: Started) -> None:
+async def test_an_engine_failure_is_a_500_without_internals(started: Started, caplog: pytest.LogCaptureFixture) -> None:
     engine = FakeEngine()
     async with started(engine) as app, connect(app) as client:
         engine._step = fail
         reply = await ask(client)
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "engine_error")
     assert "10.0.0.7" not in reply.text
+    assert "10.0.0.7" in caplog.text
+
+
+async def test_a_bug_is_a_500_without_internals_that_is_not_tried_again(started: Started) -> None:
+    async def trip() -> None:
+        raise KeyError("secret")
+
+    engine = FakeEngine()
+    async with started(engine) as app, connect(app) as client:
+        engine._step = trip
+        reply = await ask(client)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert reply.headers["x-should-retry"] == "false"
+    assert "secret" not in reply.text
 
 
 async def test_an_engine_failure_in_a_stream_is_its_last_chunk(started: Started) -> None:

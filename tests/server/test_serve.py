@@ -1,64 +1,26 @@
 """The server as clients meet it: uvicorn on loopback, in this process."""
 
 import asyncio
-import os
 import signal
 import socket
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import httpx
 import openai
 import pytest
-from fastapi import FastAPI
 from openai.types.chat import ChatCompletionMessageParam
 
 from server.engine.fake import FakeEngine
-from server.serve import bound, serve
+from server.serve import bound
 from swires.errors import EngineError
 from tests.server.client import Held, ask, chat
 from tests.server.conftest import Started
+from tests.server.running import running, signalled
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How many?"}]
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server under way; `task` is done when it has stopped."""
-
-    url: str
-    task: asyncio.Task[None]
-
-    def connect(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=None)
-
-    def openai(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0)
-
-
-@asynccontextmanager
-async def running(app: FastAPI) -> AsyncGenerator[Running, None]:
-    loop = asyncio.get_running_loop()
-    listening = loop.create_future()
-    with bound("127.0.0.1", 0) as sock:
-        port = sock.getsockname()[1]
-        task = asyncio.create_task(serve(app, sock, lambda: listening.set_result(None)))
-        await listening
-        try:
-            yield Running(f"http://127.0.0.1:{port}", task)
-        finally:
-            if not task.done():
-                signalled(signal.SIGTERM)
-            await asyncio.wait((task,))
-
-
-def signalled(number: signal.Signals) -> None:
-    os.kill(os.getpid(), number)
-
-
-async def test_openai_python_reads_an_answer(started: Started) -> None:
-    async with started() as app, running(app) as server, server.openai() as client:
+async def test_openai_python_reads_an_answer(serving: Started) -> None:
+    async with serving() as app, running(app) as server, server.openai() as client:
         models = await client.models.list()
         answer = await client.chat.completions.create(
             model=models.data[0].id, messages=MESSAGES, seed=3, extra_body={"swires": {"preset": "fast"}}
@@ -71,8 +33,8 @@ async def test_openai_python_reads_an_answer(started: Started) -> None:
     assert (answer.model_extra or {})["swires"]["preset"] == "fast"
 
 
-async def test_openai_python_reads_a_stream(started: Started) -> None:
-    async with started() as app, running(app) as server, server.openai() as client:
+async def test_openai_python_reads_a_stream(serving: Started) -> None:
+    async with serving() as app, running(app) as server, server.openai() as client:
         whole = await client.chat.completions.create(model="demo", messages=MESSAGES, seed=3)
         stream = await client.chat.completions.create(
             model="demo", messages=MESSAGES, seed=3, stream=True, stream_options={"include_usage": True},
@@ -86,8 +48,8 @@ async def test_openai_python_reads_a_stream(started: Started) -> None:
     assert {"stage_started", "search_finished"} <= set(events)
 
 
-async def test_openai_python_names_what_was_wrong(started: Started) -> None:
-    async with started() as app, running(app) as server, server.openai() as client:
+async def test_openai_python_names_what_was_wrong(serving: Started) -> None:
+    async with serving() as app, running(app) as server, server.openai() as client:
         with pytest.raises(openai.BadRequestError) as refused:
             await client.chat.completions.create(model="demo", messages=MESSAGES, n=2)
         with pytest.raises(openai.NotFoundError):
@@ -95,12 +57,12 @@ async def test_openai_python_names_what_was_wrong(started: Started) -> None:
     assert refused.value.param == "n"
 
 
-async def test_openai_python_raises_on_an_error_in_a_stream(started: Started) -> None:
+async def test_openai_python_raises_on_an_error_in_a_stream(serving: Started) -> None:
     async def fail() -> None:
         raise EngineError("gone")
 
     engine = FakeEngine()
-    async with started(engine) as app, running(app) as server, server.openai() as client:
+    async with serving(engine) as app, running(app) as server, server.openai() as client:
         engine._step = fail
         stream = await client.chat.completions.create(model="demo", messages=MESSAGES, stream=True)
         with pytest.raises(openai.APIError, match="engine failed"):
@@ -109,9 +71,9 @@ async def test_openai_python_raises_on_an_error_in_a_stream(started: Started) ->
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_closed_connection_frees_the_engine(started: Started, stream: bool) -> None:
+async def test_a_closed_connection_frees_the_engine(serving: Started, stream: bool) -> None:
     held = Held()
-    async with started(FakeEngine(step=held)) as app, running(app) as server, server.connect() as client:
+    async with serving(FakeEngine(step=held)) as app, running(app) as server, server.connect() as client:
         held.arm()
         asking = asyncio.create_task(ask(client, stream=stream))
         await held.reached.wait()
@@ -122,9 +84,9 @@ async def test_a_closed_connection_frees_the_engine(started: Started, stream: bo
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_lets_searches_finish(started: Started, number: signal.Signals, stream: bool) -> None:
+async def test_a_signal_lets_searches_finish(serving: Started, number: signal.Signals, stream: bool) -> None:
     held = Held()
-    async with started(FakeEngine(step=held)) as app, running(app) as server, server.connect() as client:
+    async with serving(FakeEngine(step=held)) as app, running(app) as server, server.connect() as client:
         held.arm()
         asking = asyncio.create_task(ask(client, stream=stream))
         await held.reached.wait()
@@ -141,8 +103,8 @@ async def test_a_signal_lets_searches_finish(started: Started, number: signal.Si
         await server.task
 
 
-async def test_a_signal_stops_an_idle_server(started: Started) -> None:
-    async with started() as app, running(app) as server:
+async def test_a_signal_stops_an_idle_server(serving: Started) -> None:
+    async with serving() as app, running(app) as server:
         signalled(signal.SIGTERM)
         await server.task
         async with server.connect() as client:
@@ -150,10 +112,10 @@ async def test_a_signal_stops_an_idle_server(started: Started) -> None:
                 await client.get("/health")
 
 
-async def test_a_second_signal_ends_searches(started: Started) -> None:
+async def test_a_second_signal_ends_searches(serving: Started) -> None:
     held = Held()
     engine = FakeEngine(step=held)
-    async with started(engine) as app, running(app) as server, server.connect() as client:
+    async with serving(engine) as app, running(app) as server, server.connect() as client:
         held.arm()
         asking = asyncio.create_task(ask(client))
         await held.reached.wait()
@@ -167,16 +129,16 @@ async def test_a_second_signal_ends_searches(started: Started) -> None:
             await asking
 
 
-async def test_signals_are_given_back(started: Started) -> None:
+async def test_signals_are_given_back(serving: Started) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    async with started() as app, running(app):
+    async with serving() as app, running(app):
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-async def test_a_dead_engine_ends_the_server(started: Started) -> None:
+async def test_a_dead_engine_ends_the_server(serving: Started) -> None:
     engine = FakeEngine()
-    async with started(engine) as app, running(app) as server:
+    async with serving(engine) as app, running(app) as server:
         engine.alive = False
         with pytest.raises(EngineError, match="the engine died"):
             await server.task

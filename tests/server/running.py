@@ -1,0 +1,47 @@
+"""A whole server on loopback, in this process."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import openai
+from fastapi import FastAPI
+
+from server.serve import bound, serve
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server under way; `task` is done when it has stopped."""
+
+    url: str
+    task: asyncio.Task[None]
+
+    def connect(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=None)
+
+    def openai(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0)
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncGenerator[Running, None]:
+    listening = asyncio.Event()
+    with bound("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        task = asyncio.create_task(serve(app, sock, listening.set))
+        await listening.wait()
+        try:
+            yield Running(f"http://127.0.0.1:{port}", task)
+        finally:
+            if not task.done():
+                signalled(signal.SIGTERM)
+            await asyncio.wait((task,))
+
+
+def signalled(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
