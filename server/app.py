@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from server import sample
 from server.errors import Refused, failure
 from server.metrics import Metrics
 from server.routes import router
@@ -18,8 +19,11 @@ from server.settings import Settings
 from swires.errors import SwiresError
 from swires.protocols import Scorer
 from swires.scheduler import Scheduler
+from swires.stages import Stage
+from swires.types import Sampling
 
 CLIENT_CLOSED_REQUEST = 499
+WARM_UP_TOKENS = 8
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: S
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        await service.warm_up()
+        await warm_up(engine)
         yield
         await scheduler.drain()
 
@@ -52,3 +56,13 @@ def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: S
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(ClientDisconnect, answer_nobody)
     return app
+
+
+async def warm_up(engine: ServingEngine) -> None:
+    """Take a small question through renderer and engine: the first one sets up what no client should wait for."""
+    parts = [{"type": "image"}, {"type": "text", "text": sample.QUESTION}]
+    problem = await engine.render([{"role": "user", "content": parts}], [sample.image()])
+    sampling = Sampling(max_tokens=WARM_UP_TOKENS)
+    async with aclosing(engine.generate(problem, (), stage=Stage.SUMMARY, n=1, sampling=sampling)) as chunks:
+        async for _ in chunks:
+            pass

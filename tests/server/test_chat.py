@@ -1,12 +1,13 @@
 """The chat route over a fake engine: what is answered, and that a stream tells the same."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 
 import httpx
 import pytest
 
+from server import routes
 from server.engine.fake import FakeEngine
 from server.presets import PRESETS
 from server.sse import DONE, KEEP_ALIVE
@@ -292,6 +293,19 @@ async def test_a_body_over_the_limit_is_413(started: Started) -> None:
     async with started(max_body_mib=1) as app, connect(app) as client:
         reply = await ask(client, user="x" * (1 << 20))
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_a_body_that_does_not_arrive_is_408(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "BODY_TIMEOUT_S", 0.001)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with started() as app, connect(app) as client:
+        headers = {"content-type": "application/json"}
+        reply = await client.post("/v1/chat/completions", content=drip(), headers=headers)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (408, "request_timeout")
 
 
 @pytest.mark.parametrize(
