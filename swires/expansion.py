@@ -39,10 +39,10 @@ class Expansion:
     emit: Emit
     first_id: int
     deadline: float
-    degraded: bool = False
-    _grown: list[tuple[Trajectory, Candidate]] = field(default_factory=list)
-    _arrivals: asyncio.Queue[Trajectory] = field(default_factory=asyncio.Queue)
-    _scores: dict[int, float] = field(default_factory=dict)
+    degraded: bool = field(default=False, init=False)
+    _grown: list[tuple[Trajectory, Candidate]] = field(default_factory=list, init=False)
+    _arrivals: asyncio.Queue[Trajectory] = field(default_factory=asyncio.Queue, init=False)
+    _scores: dict[int, float] = field(default_factory=dict, init=False)
 
     async def run(self) -> tuple[Trajectory, ...]:
         """What the parents have grown into, parent by parent. Raises EngineError."""
