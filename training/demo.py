@@ -39,7 +39,7 @@ class Recipe:
     """Steps are optimizer steps. The stream of batches depends on `seed` and the step alone, so a run can resume."""
 
     seed: int = 0
-    sight_steps: int = 600
+    sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
     steps: int = 2500
@@ -74,7 +74,11 @@ class DemoRun:
         self.model = make_model(self.tokenizer)
         self.model.set_attn_implementation("eager")  # the fused kernel's backward is three times slower on a CPU
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), recipe.peak_lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+            self.model.model.text_model.parameters(),
+            recipe.peak_lr,
+            betas=(0.9, 0.98),
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
         self._loss = torch.compile(self._eager_loss, dynamic=False) if recipe.compile else self._eager_loss
         self.judged: list[list[Judged]] = []  # by round
@@ -83,6 +87,8 @@ class DemoRun:
     def run(self) -> None:
         if not self._resume():
             self._see()
+        self.model.model.vision_model.requires_grad_(False)
+        self.model.model.connector.requires_grad_(False)
         with tqdm(total=self.recipe.steps, initial=self.step, unit="step", mininterval=10) as bar:
             for examples in self._chunks():
                 bar.set_postfix(loss=f"{self._train(examples):.3f}")

@@ -16,6 +16,9 @@ from training.collate import pixels
 from training.tasks import easy_vqa, scenes
 from training.tasks.example import Example
 
+FEATURE_STD = 0.2
+"""About what a layer of the language model adds to its input at first. Far larger features would drown that."""
+
 WORDS = tuple(dict.fromkeys((*scenes.DIAMETERS, *scenes.COLORS, *scenes.SHAPES, *easy_vqa.COLORS, *easy_vqa.SHAPES)))
 
 
@@ -27,16 +30,15 @@ def learn_to_see(
     steps: int,
     batch: int,
     peak_lr: float,
-) -> float:
+) -> None:
     """Train the vision tower and the connector to name, with a linear probe that is then dropped, the words of what
-    each image token shows. Returns the last loss."""
+    each image token shows. Their output is then scaled to FEATURE_STD."""
     probe = nn.Linear(model.lm_head.in_features, len(WORDS))
     sight = nn.ModuleList([model.model.vision_model, model.model.connector, probe]).train()
     optimizer = torch.optim.AdamW(sight.parameters(), peak_lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_lr, total_steps=steps, pct_start=0.1)
     rng = random.Random(f"sight {seed}")
-    loss = torch.tensor(torch.nan)
-    for _ in tqdm(range(steps), desc="learning to see", unit="step", mininterval=5):
+    for _ in (bar := tqdm(range(steps), desc="learning to see", unit="step", mininterval=5)):
         examples = draw(rng, batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             images = torch.stack([pixels(example.image) for example in examples])
@@ -47,7 +49,9 @@ def learn_to_see(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    return float(loss.detach())
+        bar.set_postfix(loss=f"{float(loss.detach()):.4f}", refresh=False)
+    with torch.no_grad():
+        model.model.connector.modality_projection.proj.weight.mul_(FEATURE_STD / seen.float().std())
 
 
 def _loss(logits: Tensor, examples: Sequence[Example]) -> Tensor:
