@@ -42,11 +42,12 @@ class Recipe:
     sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
-    steps: int = 2500
-    judging_from: int = 1500
+    steps: int = 2700
+    judging_from: int = 1700
     rounds: int = 2
     round_samples: int = 2048
     batch: int = 32
+    judged_share: float = 0.375
     peak_lr: float = 1e-3
     warmup: int = 100
     weight_decay: float = 0.05
@@ -90,7 +91,7 @@ class DemoRun:
         self.model.model.vision_model.requires_grad_(False)
         self.model.model.connector.requires_grad_(False)
         with tqdm(total=self.recipe.steps, initial=self.step, unit="step", mininterval=10) as bar:
-            for examples in self._chunks():
+            for examples in self._batches():
                 bar.set_postfix(loss=f"{self._train(examples):.3f}")
                 bar.update()
                 if self.step % self.recipe.evaluate_every == 0:
@@ -102,7 +103,7 @@ class DemoRun:
         recipe = self.recipe
         learn_to_see(
             self.model,
-            lambda rng, count: self._draw(rng, recipe.curriculum, count),
+            self._mixed,
             seed=recipe.seed,
             steps=recipe.sight_steps,
             batch=recipe.sight_batch,
@@ -110,30 +111,40 @@ class DemoRun:
         )
         self._save()
 
-    # -- the stream of batches
-
-    def _chunks(self) -> Iterator[list[Example]]:
-        """Batches of examples of like length, from the current step on."""
-        per_chunk = 16
-        for number in itertools.count(self.step // per_chunk):
-            rng = random.Random(f"demo {self.recipe.seed} {number}")
-            examples = self._draw(rng, number * per_chunk, per_chunk * self.recipe.batch)
-            examples.sort(key=self.collate.length)
-            batches = [examples[at : at + self.recipe.batch] for at in range(0, len(examples), self.recipe.batch)]
-            rng.shuffle(batches)
-            for batch in batches[max(0, self.step - number * per_chunk) :]:
-                if self.step == self.recipe.steps:
-                    return
-                yield batch
-
-    def _draw(self, rng: random.Random, step: int, count: int) -> list[Example]:
-        """Scenes of growing size, easy-VQA among them."""
-        grown = min(1.0, (step + 1) / self.recipe.curriculum)
-        objects, steps = (1, 2 + round(grown * (MAX_OBJECTS - 2))), (1, 1 + round(grown * 2))
-        stream = scenes(rng.getrandbits(62), objects=objects, steps=steps)
+    def _mixed(self, rng: random.Random, count: int) -> list[Example]:
+        stream = self._scenes(rng, self.recipe.curriculum)
         return [
             rng.choice(self.easy) if rng.random() < self.recipe.easy_vqa_share else next(stream) for _ in range(count)
         ]
+
+    # -- the stream of batches
+
+    def _batches(self) -> Iterator[list[Example]]:
+        """From the current step on: scenes of like length, easy-VQA spread evenly among them."""
+        batch, per_chunk = self.recipe.batch, 16
+        num_easy = round(self.recipe.easy_vqa_share * batch)
+        num_scenes = batch - num_easy
+        for number in itertools.count(self.step // per_chunk):
+            rng = random.Random(f"demo {self.recipe.seed} {number}")
+            stream = self._scenes(rng, number * per_chunk)
+            drawn = sorted(itertools.islice(stream, per_chunk * num_scenes), key=self.collate.length)
+            batches = [
+                [*drawn[at * num_scenes : (at + 1) * num_scenes], *rng.choices(self.easy, k=num_easy)]
+                for at in range(per_chunk)
+            ]
+            for examples in batches:
+                rng.shuffle(examples)
+            rng.shuffle(batches)
+            for examples in batches[max(0, self.step - number * per_chunk) :]:
+                if self.step == self.recipe.steps:
+                    return
+                yield examples
+
+    def _scenes(self, rng: random.Random, step: int) -> Iterator[Example]:
+        """Growing in objects and questions with the step."""
+        grown = min(1.0, (step + 1) / self.recipe.curriculum)
+        objects, steps = (1, 2 + round(grown * (MAX_OBJECTS - 2))), (1, 1 + round(grown * 2))
+        return scenes(rng.getrandbits(62), objects=objects, steps=steps)
 
     # -- one step
 
@@ -174,7 +185,7 @@ class DemoRun:
     # -- judging one's own stages
 
     def _judged_batch(self, examples: list[Example]) -> list[Judged]:
-        """For half of the batch, of a length like the rest's, about half of them with a fault somewhere; none before
+        """For a share of the batch, of a length like the rest's, about half of them with a fault somewhere; none before
         `judging_from`."""
         since = self.step - self.recipe.judging_from
         if since < 0:
@@ -189,7 +200,7 @@ class DemoRun:
         drawn = rng.choices(judged, weights, k=4 * len(examples))
         length = max(map(self.collate.length, examples))
         drawn.sort(key=lambda one: abs(self.collate.length(one.example) - length))
-        return drawn[: len(examples) // 2]
+        return drawn[: round(self.recipe.judged_share * len(examples))]
 
     def _sample(self, number: int) -> list[Judged]:
         stream = scenes(random.Random(f"round {self.recipe.seed} {number}").getrandbits(62), objects=(2, MAX_OBJECTS))
