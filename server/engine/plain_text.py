@@ -12,16 +12,20 @@ BREAK = "\ufdd0"
 class PlainText:
     """Breaks the special tokens in a text, so that its pieces, tokenized one by one, hold none.
 
-    One of a single character stays as it is: it has no other form.
+    A text that ends like the beginning of one ends its piece, since what follows it in the prompt may be the rest. One
+    of a single character stays as it is: it has no other form.
     """
 
     def __init__(self, special_tokens: Iterable[str]) -> None:
         texts = {text for text in (*special_tokens, *TAGS) if len(text) > 1 and not text.isspace()}
         any_of_them = "|".join(map(re.escape, sorted(texts)))
         self._first_character = re.compile(f"(?={any_of_them})(.)", re.DOTALL)
+        self._beginnings = tuple({text[:length] for text in texts for length in range(1, len(text))})
 
     def broken(self, text: str) -> str:
-        return self._first_character.sub(rf"\1{BREAK}", text.replace(BREAK, ""))
+        text = text.replace(BREAK, "")
+        end = BREAK if text.endswith(self._beginnings) else ""
+        return self._first_character.sub(rf"\1{BREAK}", text) + end
 
 
 def pieces(text: str) -> list[str]:

@@ -9,10 +9,17 @@ UNDER_TEST = PlainText(SPECIAL)
 SNIPPETS = st.lists(st.sampled_from([*SPECIAL, *TAGS, "<|", "end|>", "<", ">", "im", "age", " ", BREAK, "x"]))
 
 
-@given(SNIPPETS.map("".join))
-def test_no_piece_holds_a_special_token_and_nothing_is_lost(text: str) -> None:
+@given(SNIPPETS)
+def test_no_piece_holds_a_special_token_and_nothing_is_lost(snippets: list[str]) -> None:
+    text = "".join(snippets)
     parts = pieces(UNDER_TEST.broken(text))
     assert "".join(parts) == text.replace(BREAK, "")
+    assert not any(special in part for part in parts for special in (*TAGS, "<|end|>", "<image>", "image>", "<<"))
+
+
+@given(SNIPPETS)
+def test_nor_does_one_of_texts_that_the_prompt_puts_side_by_side(snippets: list[str]) -> None:
+    parts = pieces("".join(map(UNDER_TEST.broken, snippets)))
     assert not any(special in part for part in parts for special in (*TAGS, "<|end|>", "<image>", "image>", "<<"))
 
 
