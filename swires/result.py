@@ -77,12 +77,14 @@ def answer_sections(answer: Trajectory) -> tuple[AnswerSection, ...]:
             pieces += splitter.close()
         num_tokens += len(candidate.token_ids)
         if not pieces:
-            continue  # its tokens go to the next section
+            continue  # its tokens go to the next section, or to the last
         for piece, share in zip(pieces, _shares(num_tokens, [len(piece.text) for piece in pieces]), strict=True):
             before = AnswerSection(piece.stage, "", None, 0) if piece.begins else found.pop()
             found.append(replace(before, text=before.text + piece.text, num_tokens=before.num_tokens + share))
         found[-1] = replace(found[-1], score=score)
         num_tokens = 0
+    if found:
+        found[-1] = replace(found[-1], num_tokens=found[-1].num_tokens + num_tokens)
     return tuple(found)
 
 

@@ -42,6 +42,10 @@ def test_tokens_without_text_go_with_the_next() -> None:
     assert summed(answer("no", "tags", " here")) == [("notags here", 2.0, 18)]
 
 
+def test_tokens_without_text_at_the_end_go_with_the_last() -> None:
+    assert summed(answer("<CONCLUSION>Four.", "</CONCLUSION>")) == [("Four.", 0.0, 12)]
+
+
 @many
 @given(st.lists(st.lists(st.sampled_from([*TAGS, "<", "a", "b b", " "]), max_size=5).map("".join), min_size=1))
 def test_sections_are_those_of_the_text_and_share_all_tokens(texts: list[str]) -> None:
@@ -50,4 +54,4 @@ def test_sections_are_those_of_the_text_and_share_all_tokens(texts: list[str]) -
     assert [(each.stage, each.text) for each in sections] == [
         (each.stage, each.text) for each in parse(trajectory.text)
     ]
-    assert sum(each.num_tokens for each in sections) <= len(trajectory.token_ids)
+    assert sum(each.num_tokens for each in sections) == (len(trajectory.token_ids) if sections else 0)
