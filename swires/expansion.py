@@ -27,7 +27,8 @@ class Expansion:
     """Grows the parents of `expand`, each as its sampling says, those without one not at all.
 
     What still runs at `deadline` is cut. A candidate that is cut, by time or by length, is not scored and loses. When
-    the scorer fails, or has not answered by the end of the search's time, all others count as average: `degraded`.
+    the scorer fails, or has not answered half-way from there to the end of the search's time, all others count as
+    average: `degraded`.
     """
 
     expand: Expand
@@ -119,7 +120,7 @@ class Expansion:
 
     async def _score_batch(self, batch: Sequence[Trajectory]) -> None:
         try:
-            async with asyncio.timeout_at(self.spend.deadline):
+            async with asyncio.timeout_at((self.deadline + self.spend.deadline) / 2):
                 scores = await self.scorer.score(self.problem, batch)
         except (ScorerError, TimeoutError):
             self.degraded = True

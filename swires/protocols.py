@@ -55,7 +55,7 @@ class Scorer(Protocol):
         ...
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
-        """Score the newest candidate of each trajectory. Raises ScorerError."""
+        """Score the newest candidate of each trajectory. Raises ScorerError, which the search survives, EngineError."""
         ...
 
 

@@ -330,6 +330,15 @@ def test_a_scorer_that_does_not_answer_is_not_waited_for_in_the_end() -> None:
     assert (result.seconds, result.scorer_degraded, result.answer.score) == (8.0, True, 0.0)
 
 
+def test_a_scorer_that_does_not_answer_leaves_time_for_a_conclusion() -> None:
+    """Candidates would be cut after 6 of 8 seconds; of the 2 that are kept, the scores of the captions take one."""
+    plan = SearchPlan(PROBLEM, Swires(), budget=Budget(timeout_s=8.0))
+    result, _ = searched(plan, ScriptedEngine(), ScriptedScorer(seconds=1e9))
+    assert [candidate.id for candidate in result.answer.candidates] == [0, 1, 5]
+    assert result.answer.text.endswith("</CONCLUSION>")
+    assert (result.seconds, result.stopped_by, result.scorer_degraded) == (7.0, "seconds", True)
+
+
 class FailingEngine(ScriptedEngine):
     async def generate(
         self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
