@@ -62,7 +62,8 @@ class Metrics:
             raise
         finally:
             self._searches.labels(policy, preset, outcome).inc()
-            self._seconds.labels(policy, preset).observe(time.monotonic() - start)
+            if outcome != "refused":  # which would look like a fast answer
+                self._seconds.labels(policy, preset).observe(time.monotonic() - start)
 
     def _count(self, result: SearchResult, policy: str) -> None:
         self._generations.labels(policy).inc(result.generations)

@@ -77,6 +77,15 @@ async def test_metrics_count_refusals_by_status_and_name_no_unknown_model(client
     assert "nobody-knows" not in (await client.get("/metrics")).text
 
 
+async def test_metrics_take_a_refusal_for_no_fast_answer(started: Started) -> None:
+    async with started() as app, connect(app) as client:
+        await app.state.service.scheduler.drain()
+        assert (await ask(client)).status_code == 503
+        after = await samples(client)
+    assert after["swires_searches_total", ("refused", "swires", "balanced")] == 1
+    assert ("swires_search_seconds_count", ("swires", "balanced")) not in after
+
+
 async def test_metrics_count_a_search_that_nobody_waited_for(started: Started) -> None:
     request = RawRequest(chat())
 
