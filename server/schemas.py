@@ -38,6 +38,7 @@ def _as_parts(content: object) -> object:
 
 Refused: TypeAlias = Annotated[Any, only()]
 Text: TypeAlias = Annotated[str, AfterValidator(_without_nul)]
+Int64: TypeAlias = Annotated[int, Field(ge=-INT64, lt=INT64)]
 
 
 class Strict(BaseModel):
@@ -108,15 +109,15 @@ class SwiresOptions(Strict):
 
     policy: PolicyName | None = None
     preset: PresetName | None = None
-    captions: int | None = None
-    keep_captions: int | None = None
-    reasonings: int | None = None
-    keep_reasonings: int | None = None
-    max_retraces: int | None = None
-    accept_rank: int | None = None
+    captions: Int64 | None = None
+    keep_captions: Int64 | None = None
+    reasonings: Int64 | None = None
+    keep_reasonings: Int64 | None = None
+    max_retraces: Int64 | None = None
+    accept_rank: Int64 | None = None
     accept_z: float | None = None
-    candidates: int | None = None
-    keep: int | None = None
+    candidates: Int64 | None = None
+    keep: Int64 | None = None
     scorer: str | None = None
     max_generations: int | None = Field(None, ge=1)
     max_total_tokens: int | None = Field(None, ge=1)
@@ -151,7 +152,7 @@ class ChatRequest(Strict):
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=-INT64, lt=INT64)
+    seed: Int64 | None = None
     reasoning_effort: Literal["none", "low", "medium", "high"] | None = None
     swires: SwiresOptions = SwiresOptions()
 

@@ -254,6 +254,7 @@ async def test_fields_that_tell_about_the_caller_are_let_in(client: httpx.AsyncC
         ({"swires": {"policy": "best_of_n", "captions": 2}}, 400, "swires.captions"),
         ({"model": "demo:greedy", "swires": {"candidates": 2}}, 400, "swires.candidates"),
         ({"swires": {"captions": 0}}, 400, "swires.captions"),
+        ({"swires": {"captions": 10**4300 - 1}}, 400, "swires.captions"),
         ({"swires": {"max_retraces": -1}}, 400, "swires.max_retraces"),
         ({"swires": {"accept_rank": 9}}, 400, "swires.accept_rank"),
         ({"swires": {"max_generations": 3}}, 400, "swires.max_generations"),
