@@ -8,7 +8,6 @@ import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from training.data.annotation.output import Report
@@ -76,7 +75,7 @@ def run_annotate(arguments: argparse.Namespace) -> None:
     try:
         prices = _prices(arguments)
         report = asyncio.run(_annotate(arguments, prices))
-    except AnnotationError as error:
+    except (AnnotationError, OSError) as error:
         raise SystemExit(f"annotate: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -104,7 +103,7 @@ async def _annotate(arguments: argparse.Namespace, prices: "Prices | None") -> "
         arguments.images,
         Pace(arguments.requests_per_minute, wait, loop.time),
         wait,
-        api_key=os.environ.get("OPENAI_API_KEY", "").strip(),
+        api_key=_api_key(),
         retries=arguments.retries,
         timeout_s=arguments.timeout,
     )
@@ -119,16 +118,23 @@ async def _annotate(arguments: argparse.Namespace, prices: "Prices | None") -> "
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    import httpx
+
     from training.data.annotation.errors import AnnotationError
     from training.data.annotation.turns import read_lines
 
-    url = urlsplit(arguments.base_url)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = httpx.URL(arguments.base_url)
+    except httpx.InvalidURL as error:
+        raise AnnotationError(f"--base-url {arguments.base_url}: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
         raise AnnotationError(f"--base-url {arguments.base_url} is no http:// or https:// address")
     if not arguments.images.is_dir():
         raise AnnotationError(f"--images {arguments.images} is no folder")
     if not arguments.out.parent.is_dir():
         raise AnnotationError(f"--out {arguments.out}: there is no folder {arguments.out.parent}")
+    if arguments.out.is_dir():
+        raise AnnotationError(f"--out {arguments.out} is a folder")
     if arguments.input.resolve() == arguments.out.resolve():
         raise AnnotationError("--out is the input itself")
     try:
@@ -137,6 +143,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise AnnotationError(f"cannot read {arguments.input}: {error.strerror}") from error
     if empty:
         raise AnnotationError(f"{arguments.input} holds no records")
+
+
+def _api_key() -> str:
+    from training.data.annotation.errors import AnnotationError
+
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise AnnotationError("OPENAI_API_KEY holds characters that no key has")
+    return key
 
 
 def _stop_at_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:

@@ -268,6 +268,7 @@ def test_the_same_turn_twice_is_paid_once(folder: Path) -> None:
 def test_bad_lines_and_pictures_are_told_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = [
         "{",
+        "[" * 100_000,
         "[]",
         json.dumps({**RECORDS[0], "image": 5}),
         json.dumps({**RECORDS[0], "conversations": RECORDS[0]["conversations"][:1]}),
@@ -281,15 +282,13 @@ def test_bad_lines_and_pictures_are_told_apart(folder: Path, capsys: pytest.Capt
     reasons = [(one["line"], one["reason"]) for one in lines(folder / "out.refused.jsonl")]
     assert reasons == [
         (1, "not_json"),
-        (2, "malformed"),
-        (3, "malformed"),
-        (4, "malformed"),
-        (5, "malformed"),
-        (6, "image_missing"),
-        (7, "image_unreadable"),
+        (2, "not_json"),
+        *((line, "malformed") for line in (3, 4, 5, 6)),
+        (7, "image_missing"),
+        (8, "image_unreadable"),
     ]
     assert len(lines(folder / "out.jsonl")) == 1
-    told = "refused: image_missing 1, image_unreadable 1, malformed 4, not_json 1\n"
+    told = "refused: image_missing 1, image_unreadable 1, malformed 4, not_json 2\n"
     assert told in capsys.readouterr().out
 
 
@@ -334,6 +333,19 @@ def test_fields_of_every_request(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {asked.headers["Authorization"] for asked in server.asked} == {"Bearer secret"}
 
 
+def test_a_key_that_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "\N{SNOWMAN}")
+    with pytest.raises(SystemExit, match="OPENAI_API_KEY"):
+        run(folder, "http://127.0.0.1:1")
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(folder: Path) -> None:
+    write(folder, [record(1, "one \ud83d")])
+    with teaching(well) as server:
+        run(folder, server.url)
+    assert "one \ud83d" in lines(folder / "out.jsonl")[0]["conversations"][1]["value"]
+
+
 def test_another_model_is_asked_anew(folder: Path) -> None:
     with teaching(mixed) as server:
         run(folder, server.url)
@@ -347,6 +359,8 @@ def test_another_model_is_asked_anew(folder: Path) -> None:
     [
         (["--base-url", "localhost:8000"], "--base-url localhost:8000 is no http"),
         (["--base-url", "http://127.0.0.1:1/v1"], "cannot reach http://127.0.0.1:1/v1"),
+        (["--base-url", "http://[::1"], "--base-url http://[::1: "),
+        (["--out", "/"], "--out / is a folder"),
         (["--images", "absent"], "--images absent is no folder"),
         (["--out", "absent/out.jsonl"], "there is no folder absent"),
         (["--price-in", "1"], "--price-in and --price-out go together"),

@@ -194,7 +194,14 @@ async def test_pictures_that_are_none(teacher: Callable[..., Teacher], tmp_path:
     (tmp_path / "text.png").write_text("no picture")
     Image.new("RGB", (30, 20)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-30])
-    reasons = {"absent.png": "missing", "../x.png": "missing", "": "missing", "text.png": "unreadable"}
+    reasons = {
+        "absent.png": "missing",
+        "../x.png": "missing",
+        "": "missing",
+        "a\0": "missing",
+        "text.png": "unreadable",
+    }
+    reasons["a" * 300] = "missing"
     (tmp_path.parent / "x.png").write_bytes((tmp_path / "whole.png").read_bytes())
     async with teacher("http://127.0.0.1:1/v1") as asking:
         for name, reason in {**reasons, "cut.png": "unreadable"}.items():

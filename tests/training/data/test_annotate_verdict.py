@@ -86,6 +86,14 @@ def test_a_refusal_keeps_all_attempts() -> None:
     ]
 
 
+def test_thoughts_of_the_teacher_are_none_of_its_words() -> None:
+    thoughts = "<think>I was given the answer. <SUMMARY> comes first; valid?</think>\n"
+    calls, verdict = play(thoughts + GOOD.format("two"), "<think>invalid? no</think> valid")
+    assert len(calls) == 2
+    assert isinstance(verdict, Annotated)
+    assert "think" not in verdict.text
+
+
 @pytest.mark.parametrize(
     "text",
     [

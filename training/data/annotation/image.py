@@ -14,15 +14,22 @@ AS_IS = ("JPEG", "PNG", "WEBP", "GIF")
 
 def data_url(folder: Path, name: str) -> str:
     """Raises BadImage; a path that leads out of the folder is none of its pictures."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise BadImage("image_missing", f"{name} is not in {folder}")
+    data = _bytes(folder, name)
     try:
-        data = path.read_bytes()
         kind, data = _sendable(data)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what pillow raises
+    except Exception as error:  # a broken file makes pillow's decoders raise whatever they meet
         raise BadImage("image_unreadable", f"{name}: {error}") from error
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    try:
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()):
+            return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadImage("image_missing", f"{name!r}: {error}") from error
+    raise BadImage("image_missing", f"{name!r} leads out of {folder}")
 
 
 def _sendable(data: bytes) -> tuple[str, bytes]:

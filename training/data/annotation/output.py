@@ -105,4 +105,4 @@ def _about(turn: Turn) -> dict[str, Any]:
 
 
 def _write(file: IO[str], value: Mapping[str, Any]) -> None:
-    file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    file.write(json.dumps(value) + "\n")

@@ -1,7 +1,6 @@
 """A model behind an OpenAI-compatible API, asked until it answers."""
 
 import asyncio
-import itertools
 import json
 import math
 import random
@@ -62,15 +61,16 @@ class Teacher:
     async def ask(self, call: Call) -> Reply:
         """Raises Unanswered, BadImage, TeacherFailed, Stopped."""
         body = await asyncio.to_thread(self._body, call)
-        for tries in itertools.count(1):
+        num_failed = 0
+        while True:
             await self.pace.turn()
             try:
                 return await self._post(body)
             except _Passing as error:
-                if tries > self.retries:
+                num_failed += 1
+                if num_failed > self.retries:
                     raise Unanswered("unavailable", str(error)) from error
-                await self._rest(tries, error.retry_after_s)
-        raise AssertionError
+                await self._rest(num_failed, error.retry_after_s)
 
     def _body(self, call: Call) -> bytes:
         content: list[dict[str, Any]] = [{"type": "text", "text": call.prompt}]
@@ -78,12 +78,12 @@ class Teacher:
             content.insert(0, {"type": "image_url", "image_url": {"url": data_url(self.images, call.image)}})
         return json.dumps({**self.request, "messages": [{"role": "user", "content": content}]}).encode()
 
-    async def _rest(self, tries: int, retry_after_s: float | None) -> None:
+    async def _rest(self, num_failed: int, retry_after_s: float | None) -> None:
         """A wait that the teacher asks for is for all of its calls, one of our own for this call alone."""
         if retry_after_s is not None:
             self.pace.pause(retry_after_s)
         else:
-            longest = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (tries - 1))
+            longest = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (num_failed - 1))
             await self.wait(random.uniform(longest / 2, longest))
 
     async def _post(self, body: bytes) -> Reply:
@@ -102,7 +102,7 @@ class Teacher:
             raise refusal(response)
         try:
             return read_reply(response.content)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise _Passing(f"not a chat completion: {_short(response.text)}") from error
 
 
@@ -130,7 +130,7 @@ def retry_after_s(headers: httpx.Headers) -> float | None:
 
 
 def read_reply(data: bytes) -> Reply:
-    """Raises ValueError, TypeError or LookupError when this is no chat completion."""
+    """Raises what reading raises when this is no chat completion."""
     body = json.loads(data)
     choice = body["choices"][0]
     text, refused = choice["message"].get("content"), choice["message"].get("refusal")

@@ -31,6 +31,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Record:
+    """Its texts are without the marker of the picture, which LLaVA-CoT-100k does not have either."""
+
     fields: dict[str, Any]
     turns: tuple[Turn, ...]
 
@@ -60,7 +62,7 @@ def read_record(line: bytes) -> Record:
     """Raises MalformedRecord."""
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedRecord("not_json", str(error)) from None
     if not isinstance(fields, dict) or not isinstance(fields.get("id"), str | int):
         raise MalformedRecord("malformed", "a record is an object with an id")

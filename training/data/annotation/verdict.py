@@ -40,6 +40,7 @@ class Refused:
 Verdict: TypeAlias = Annotated | Refused
 Annotation: TypeAlias = Generator[Call, Reply, Verdict]
 
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _ANY_TAG = re.compile("|".join(map(re.escape, TAGS)))
 _FOUR = re.compile(r"\s*".join(f"{stage.opening}(.*?){stage.closing}" for stage in Stage), re.DOTALL)
 _APOLOGY = re.compile(
@@ -80,11 +81,17 @@ def annotate(turn: Turn, attempts: int) -> Annotation:
 
 def read_stages(text: str) -> dict[Stage, str]:
     """The text of each stage; empty unless all four are there, in order, closed, with text, and nothing else is."""
-    found = _FOUR.fullmatch(text.strip())
+    found = _FOUR.fullmatch(spoken(text))
     texts = [part.strip() for part in found.groups()] if found else []
     if not all(texts) or any(map(_ANY_TAG.search, texts)):
         return {}
     return dict(zip(Stage, texts, strict=False))
+
+
+def spoken(text: str) -> str:
+    """Without the thoughts that some servers leave at the head of a reply."""
+    thoughts = _THOUGHTS.match(text)
+    return text[thoughts.end() if thoughts else 0 :].strip()
 
 
 def defect(reply: Reply, stages: dict[Stage, str], turn: Turn) -> Reason | None:
@@ -94,8 +101,10 @@ def defect(reply: Reply, stages: dict[Stage, str], turn: Turn) -> Reason | None:
     if reply.finish_reason == "length":
         return "cut"
     if not stages:
-        return "refused" if _APOLOGY.match(_straight(reply.text)) and not _ANY_TAG.search(reply.text) else "tags"
-    return "leaked_answer" if leaks(reply.text, turn) else None
+        return (
+            "refused" if _APOLOGY.match(_straight(spoken(reply.text))) and not _ANY_TAG.search(reply.text) else "tags"
+        )
+    return "leaked_answer" if leaks("\n".join(stages.values()), turn) else None
 
 
 def leaks(text: str, turn: Turn) -> bool:
@@ -110,7 +119,7 @@ def same_words(conclusion: str, answer: str) -> bool:
 
 
 def judged(text: str) -> Reason | None:
-    found = {word.group().lower() for word in _JUDGED.finditer(text)}
+    found = {word.group().lower() for word in _JUDGED.finditer(spoken(text))}
     if len(found) != 1:
         return "unjudged"
     return None if found == {"valid"} else "wrong_answer"
