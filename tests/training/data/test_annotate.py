@@ -27,6 +27,7 @@ from tests.training.data.annotation_teacher import (
 )
 from training.data.annotate import add_parser
 from training.data.annotation import teacher
+from training.data.annotation.output import replacing
 
 Lines: TypeAlias = list[dict[str, Any]]
 Command: TypeAlias = Callable[..., None]
@@ -239,7 +240,7 @@ def test_a_killed_run_goes_on_and_pays_nothing_twice(folder: Path, number: int) 
 
 def test_a_signal_lets_paid_calls_end(folder: Path) -> None:
     with teaching(mixed) as server:
-        server.manner = lambda asked: Answer(well(asked).body, held=True)
+        server.manner = lambda asked: Answer(says(staged(f"It is {asked.known}")).body, held=True)  # to be judged
         with start(folder, server.url, "--concurrency", "2") as process:
             server.wait_until_held(2)
             process.send_signal(signal.SIGTERM)
@@ -249,7 +250,7 @@ def test_a_signal_lets_paid_calls_end(folder: Path) -> None:
             server.release.set()
             _, errors = process.communicate()
     assert process.returncode == 1
-    assert len(lines(folder / "out.journal.jsonl")) == 2
+    assert len(server.asked) == len(lines(folder / "out.journal.jsonl")) == 2
     assert errors.splitlines()[-1] == (
         f"annotate: stopped with 2 calls in {folder / 'out.journal.jsonl'}; the same command goes on from there"
     )
@@ -316,12 +317,31 @@ def test_a_teacher_that_rejects_everything_is_not_asked_everything(folder: Path)
     assert len(server.asked) <= 12
 
 
+def test_some_that_fail_do_not_end_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, [record(number, "bad" if number % 2 else "one") for number in range(30)])
+    with (
+        teaching(lambda asked: fails(400) if asked.known == "bad" else well(asked)) as server,
+        pytest.raises(SystemExit),
+    ):
+        run(folder, server.url, "--concurrency", "1")
+    assert "15 turns annotated" in capsys.readouterr().out
+
+
 def test_the_cost_is_estimated_from_the_first_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder, [record(number, "one") for number in range(60)])
     with teaching(well) as server:
         run(folder, server.url, "--price-in", "1000", "--price-out", "0")
     estimate = "estimate for all 60 turns: 60 calls, 6,000 tokens in, 600 out, cost 6.00"
     assert capsys.readouterr().err.count(estimate) == 1
+
+
+def test_an_output_that_is_not_whole_leaves_the_one_before(tmp_path: Path) -> None:
+    (path := tmp_path / "out.jsonl").write_text("before")
+    with replacing(path) as file:
+        file.write("after")
+        file.flush()
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
 
 
 def test_fields_of_every_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

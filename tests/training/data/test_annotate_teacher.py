@@ -2,6 +2,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -30,7 +31,9 @@ class Clock:
 
     async def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
-        self.now += seconds
+        end = self.now + seconds
+        await asyncio.sleep(0)
+        self.now = max(self.now, end)
 
     def __call__(self) -> float:
         return self.now
@@ -170,6 +173,19 @@ async def test_nobody_there(teacher: Callable[..., Teacher], clock: Clock) -> No
         with pytest.raises(TeacherFailed, match=f"^cannot reach {url}"):
             await asking.ask(CALL)
     assert clock.waits == []
+
+
+async def test_a_teacher_that_goes_away_may_come_back(teacher: Callable[..., Teacher], clock: Clock) -> None:
+    last = replace(says("fine"), headers={"Connection": "close"})
+    with teaching(lambda _: last) as server:
+        async with teacher(server.url, retries=2) as asking:
+            assert await asking.ask(CALL) == FINE
+            server.shutdown()
+            server.server_close()
+            with pytest.raises(Unanswered, match="the connection broke") as caught:
+                await asking.ask(CALL)
+    assert caught.value.reason == "unavailable"
+    assert len(clock.waits) == 2
 
 
 @pytest.mark.parametrize("usage", ["null", "[]", '{"prompt_tokens": "many"}'])
