@@ -342,6 +342,7 @@ def test_an_output_that_is_not_whole_leaves_the_one_before(tmp_path: Path) -> No
         file.flush()
         assert path.read_text() == "before"
     assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_fields_of_every_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """When the next request may be sent."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -14,13 +13,11 @@ class Pace:
         self._interval = 60 / per_minute if per_minute else 0.0
         self._wait, self._clock = wait, clock
         self._next = 0.0
-        self._turn = asyncio.Lock()
 
     async def turn(self) -> None:
-        async with self._turn:
-            while (seconds := self._next - self._clock()) > 0:
-                await self._wait(seconds)
-            self._next = self._clock() + self._interval
+        while (seconds := self._next - self._clock()) > 0:  # others may have gone, or paused, in the meantime
+            await self._wait(seconds)
+        self._next = self._clock() + self._interval
 
     def pause(self, seconds: float) -> None:
         self._next = max(self._next, self._clock() + seconds)
