@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swires.budget import Limit, Spend
+from swires.stages import Stage
 from swires.types import Expand, Sampling, Trajectory
 
 CONCLUDING_SHARE = 4
@@ -25,9 +26,10 @@ class Allowance:
 def allowance(expand: Expand, sampling: Sampling, spend: Spend) -> Allowance:
     share = _share_of_tokens(expand, sampling, spend)
     rooms = [spend.budget.max_answer_tokens - len(parent.token_ids) for parent in expand.parents]
-    max_tokens = tuple(max(0, min(sampling.max_tokens, share, room)) for room in rooms)
+    most = [sampling.max_tokens * _num_stages(expand, parent) for parent in expand.parents]
+    max_tokens = tuple(max(0, min(each, share, room)) for each, room in zip(most, rooms, strict=True))
     narrowed_by: Limit | None = None
-    if max(max_tokens) < sampling.max_tokens:
+    if all(given < each for given, each in zip(max_tokens, most, strict=True)):
         narrowed_by = "tokens" if share < max(rooms) else "answer_tokens"
     return Allowance(max_tokens, _deadline(expand, spend), narrowed_by)
 
@@ -47,6 +49,14 @@ def limit_after(grown: Sequence[Trajectory], allowed: Allowance) -> Limit | None
     if "stop" in reasons:
         return None
     return "seconds" if "cut" in reasons else allowed.narrowed_by
+
+
+def _num_stages(expand: Expand, parent: Trajectory) -> int:
+    """How many stages a candidate may run through; one that ends with a stop string stays within one."""
+    if expand.stop:
+        return 1
+    text = parent.text
+    return max(1, sum(stage.closing not in text for stage in Stage if stage <= expand.stage))
 
 
 def _share_of_tokens(expand: Expand, sampling: Sampling, spend: Spend) -> int:

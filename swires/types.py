@@ -24,7 +24,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How candidates are sampled; `max_tokens` bounds one candidate, `likelihood` asks for log-probabilities."""
+    """How candidates are sampled; `max_tokens` bounds a candidate, in a search each stage of one; `likelihood` asks
+    for log-probabilities."""
 
     temperature: float = 0.6
     top_p: float = 0.9

@@ -143,6 +143,17 @@ async def test_max_tokens_bounds_the_answer(client: httpx.AsyncClient) -> None:
         assert reply["swires"]["tokens"]["winner"] == 5
 
 
+@pytest.mark.parametrize("policy", ["greedy", "best_of_n"])
+async def test_a_whole_answer_may_be_longer_than_a_stage(
+    started: Started, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    monkeypatch.setattr("server.engine.fake._sentences", lambda *_: ["x" * 1000])
+    async with started(FakeEngine(max_model_len=8192)) as app, connect(app) as client:
+        reply = (await ask(client, max_tokens=4096, swires={"policy": policy})).json()
+    assert reply["choices"][0]["finish_reason"] == "stop"
+    assert 4000 < reply["swires"]["tokens"]["winner"] <= 4096
+
+
 async def test_the_budget_names_the_limit_that_ended_the_search(client: httpx.AsyncClient) -> None:
     swires = {"preset": "thorough", "accept_z": 100, "max_generations": 20}
     told = (await ask(client, swires=swires)).json()["swires"]

@@ -9,7 +9,8 @@ SAMPLING = Sampling(max_tokens=100)
 
 
 def grown(num_tokens: int, reason: FinishReason = "stop") -> Trajectory:
-    return ROOT.then(Candidate(0, Stage.CAPTION, "", tuple(range(num_tokens)), reason))
+    text = f"{Stage.SUMMARY.closing}{Stage.CAPTION.closing}" if reason == "stop" else ""
+    return ROOT.then(Candidate(0, Stage.CAPTION, text, tuple(range(num_tokens)), reason))
 
 
 def spent(budget: Budget, *, generations: int = 0, tokens: int = 0, seconds: float = 0.0) -> Spend:
@@ -17,24 +18,26 @@ def spent(budget: Budget, *, generations: int = 0, tokens: int = 0, seconds: flo
     return Spend(budget, lambda: next(times, seconds), generations, tokens)
 
 
-CAPTIONS = Expand(Stage.CAPTION, (ROOT,), 4)
-CONCLUSION = Expand(Stage.CONCLUSION, (ROOT,), 1, scored=False)
+SUMMARIES = Expand(Stage.SUMMARY, (ROOT,), 4)
+ANSWER = Expand(Stage.CONCLUSION, (ROOT,), 1, scored=False)
+REASONED = ROOT.then(Candidate(0, Stage.REASONING, "".join(stage.closing for stage in tuple(Stage)[:-1]), (), "stop"))
+CONCLUSION = Expand(Stage.CONCLUSION, (REASONED,), 1, scored=False)
 
 
 def test_the_sampling_rules_while_there_is_plenty() -> None:
-    assert allowance(CAPTIONS, SAMPLING, spent(Budget())) == Allowance((100,), 90.0, None)
+    assert allowance(SUMMARIES, SAMPLING, spent(Budget())) == Allowance((100,), 90.0, None)
 
 
 def test_tokens_left_are_shared() -> None:
     """80 of 480 left, 10 x 4 candidates to generate and as many to score; a conclusion may take what is kept."""
     spend = spent(Budget(max_total_tokens=480), tokens=300)
-    assert allowance(CAPTIONS, SAMPLING, spend) == Allowance((10,), 90.0, "tokens")
+    assert allowance(SUMMARIES, SAMPLING, spend) == Allowance((10,), 90.0, "tokens")
     assert allowance(CONCLUSION, SAMPLING, spend) == Allowance((100,), 120.0, None)
 
 
 def test_no_more_is_kept_than_one_candidate_may_use() -> None:
     spend = spent(Budget(max_total_tokens=10_000), tokens=9_500)
-    assert allowance(CAPTIONS, SAMPLING, spend).max_tokens == (50,)
+    assert allowance(SUMMARIES, SAMPLING, spend).max_tokens == (50,)
 
 
 def test_an_answer_has_its_own_limit() -> None:
@@ -42,6 +45,21 @@ def test_an_answer_has_its_own_limit() -> None:
     allowed = allowance(expand, SAMPLING, spent(Budget(max_answer_tokens=50)))
     assert allowed.max_tokens == (20, 5, 0)
     assert allowed.narrowed_by == "answer_tokens"
+
+
+@pytest.mark.parametrize(
+    ("expand", "most"),
+    [
+        (ANSWER, 400),
+        (Expand(Stage.CAPTION, (ROOT,), 1), 200),
+        (Expand(Stage.REASONING, (grown(5),), 1), 100),
+        (Expand(Stage.CONCLUSION, (grown(5),), 1), 200),
+        (Expand(Stage.CONCLUSION, (grown(5, "length"),), 1), 400),
+        (Expand(Stage.CONCLUSION, (ROOT,), 1, stop=(".",)), 100),
+    ],
+)
+def test_each_stage_that_a_candidate_spans_may_be_as_long_as_the_sampling_says(expand: Expand, most: int) -> None:
+    assert allowance(expand, SAMPLING, spent(Budget())).max_tokens == (most,)
 
 
 def test_narrowed_only_where_no_parent_has_all() -> None:
@@ -68,7 +86,7 @@ def test_sentences_are_no_conclusion() -> None:
     ],
 )
 def test_what_forbids_an_expansion(spend: Spend, limit: Limit | None) -> None:
-    assert limit_before(CAPTIONS, allowance(CAPTIONS, SAMPLING, spend), spend) == limit
+    assert limit_before(SUMMARIES, allowance(SUMMARIES, SAMPLING, spend), spend) == limit
 
 
 def test_an_answer_of_full_length_forbids_its_expansion() -> None:
