@@ -185,25 +185,35 @@ def _beside(out: Path, what: str) -> Path:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
+    return _whole(text, least=1)
 
 
 def _count(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise ValueError(text)
-    return number
+    return _whole(text, least=0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from {least} on")
+    return int(text)
 
 
 def _price(text: str) -> float:
-    if not 0 <= (number := float(text)) < float("inf"):
-        raise ValueError(text)
-    return number
+    try:
+        if 0 <= (price := float(text)) < float("inf"):
+            return price
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text} is no price")
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict) or {"model", "messages", "stream", "n"} & set(value):
-        raise ValueError(text)
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text} is no JSON object")
+    if ours := sorted({"model", "messages", "stream", "n"} & set(value)):
+        raise argparse.ArgumentTypeError(f"{', '.join(ours)}: not to be set here")
     return value

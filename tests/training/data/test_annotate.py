@@ -417,17 +417,22 @@ def test_a_wrong_key_is_one_line(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("option", "value", "message"),
     [
-        ["--concurrency", "0"],
-        ["--retries", "-1"],
-        ["--price-in", "nan"],
-        ["--request", "[]"],
-        ["--request", "{"],
-        ["--request", '{"stream": true}'],
+        ("--concurrency", "0", "0 is no whole number from 1 on"),
+        ("--concurrency", "many", "many is no whole number from 1 on"),
+        ("--retries", "1.5", "1.5 is no whole number from 0 on"),
+        ("--price-in", "nan", "nan is no price"),
+        ("--price-out", "cheap", "cheap is no price"),
+        ("--request", "[]", "[] is no JSON object"),
+        ("--request", "{", "{ is no JSON: "),
+        ("--request", '{"stream": true}', "stream: not to be set here"),
     ],
 )
-def test_options_that_make_no_sense(folder: Path, more: list[str]) -> None:
+def test_options_that_make_no_sense(
+    folder: Path, option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        run(folder, "http://127.0.0.1:1", *more)
+        run(folder, "http://127.0.0.1:1", option, value)
     assert caught.value.code == 2
+    assert f"error: argument {option}: {message}" in capsys.readouterr().err
