@@ -57,9 +57,11 @@ def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> C
     return Choice(_policy(name, preset, chat.swires), preset, scorer)
 
 
-def search_plan(problem: Problem, policy: SearchPolicy, chat: ChatRequest, settings: Settings) -> SearchPlan:
+def search_plan(
+    problem: Problem, policy: SearchPolicy, chat: ChatRequest, settings: Settings, *, max_model_len: int
+) -> SearchPlan:
     """Raises Refused where the request leaves the policy too little, or asks for more than the server gives."""
-    budget = _budget(chat, settings)
+    budget = _budget(chat, settings, room=max_model_len - problem.num_prompt_tokens)
     try:
         return SearchPlan(problem, policy, _sampling(chat, settings), budget)
     except InvalidPlan as error:
@@ -84,7 +86,8 @@ def _sampling(chat: ChatRequest, settings: Settings) -> Sampling:
     return Sampling(chat.temperature or settings.temperature, chat.top_p or settings.top_p, seed=seed)
 
 
-def _budget(chat: ChatRequest, settings: Settings) -> Budget:
+def _budget(chat: ChatRequest, settings: Settings, *, room: int) -> Budget:
+    """`room` is what the model's context has left for an answer."""
     asked = {
         limit: value
         for limit in ("max_generations", "max_total_tokens", "timeout_s")
@@ -93,7 +96,7 @@ def _budget(chat: ChatRequest, settings: Settings) -> Budget:
     for limit, value in asked.items():
         if value > (most := getattr(settings, limit)):
             raise Refused(f"swires.{limit}: the server's limit is {most}", param=f"swires.{limit}")
-    answer_limits = (chat.max_tokens, chat.max_completion_tokens, settings.max_answer_tokens)
+    answer_limits = (chat.max_tokens, chat.max_completion_tokens, settings.max_answer_tokens, room)
     return Budget(
         asked.get("max_generations", settings.max_generations),
         asked.get("max_total_tokens", settings.max_total_tokens),

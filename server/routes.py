@@ -44,7 +44,7 @@ async def chat_completions(request: Request, service: TheService) -> Response:
     chat = await _checked(request, service)
     choice = choose(chat, service.settings, tuple(service.scorers))
     problem = await _rendered(chat, service)
-    plan = search_plan(problem, choice.policy, chat, service.settings)
+    plan = search_plan(problem, choice.policy, chat, service.settings, max_model_len=service.engine.max_model_len)
     events = service.metrics.watched(
         service.scheduler.run(plan, service.scorers[choice.scorer]), policy=plan.policy.name, preset=choice.preset
     )

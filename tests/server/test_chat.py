@@ -154,6 +154,17 @@ async def test_a_whole_answer_may_be_longer_than_a_stage(
     assert 4000 < reply["swires"]["tokens"]["winner"] <= 4096
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_the_end_of_the_models_context_ends_the_search(started: Started, policy: str) -> None:
+    engine = FakeEngine()
+    async with started(engine) as app, connect(app) as client:
+        prompt = (await ask(client, model="demo:greedy")).json()["usage"]["prompt_tokens"]
+        engine.max_model_len = prompt + 70  # the summary ends, no caption does
+        told = (await ask(client, swires={"policy": policy})).json()["swires"]
+    assert (told["stopped_by"], told["retraces"]) == ("answer_tokens", 0)
+    assert told["tokens"]["winner"] <= 70
+
+
 async def test_the_budget_names_the_limit_that_ended_the_search(client: httpx.AsyncClient) -> None:
     swires = {"preset": "thorough", "accept_z": 100, "max_generations": 20}
     told = (await ask(client, swires=swires)).json()["swires"]
