@@ -4,6 +4,8 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from training.data.commands import add_data
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
@@ -12,6 +14,7 @@ def main() -> None:
         commands.add_parser("demo", help="train the embedded checkpoint from its recipe; goes on where it was stopped")
     )
     _add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
+    add_data(commands.add_parser("data", help="check, measure, look at, make and annotate training data"))
     arguments = parser.parse_args()
     arguments.run(arguments)
 
