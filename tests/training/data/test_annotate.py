@@ -28,6 +28,7 @@ from tests.training.data.annotation_teacher import (
 from training.data.annotate import add_parser
 from training.data.annotation import teacher
 from training.data.annotation.output import replacing
+from training.data.record import read_record
 
 Lines: TypeAlias = list[dict[str, Any]]
 Command: TypeAlias = Callable[..., None]
@@ -110,7 +111,8 @@ def test_a_file_is_annotated(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert question == {"from": "human", "value": "How many?"}
     assert answer["from"] == "gpt"
     assert answer["value"].startswith("<SUMMARY>Count.</SUMMARY><CAPTION>Two things.</CAPTION><REASONING>")
-    assert [answer["value"].count(stage.opening) for stage in Stage] == [1, 1, 1, 1]
+    for line in (folder / "out.jsonl").read_bytes().splitlines():
+        assert all(set(turn.stages) == set(Stage) for turn in read_record(line).turns)
     refused = [
         (one["id"], one["turn"], one["reason"], len(one["attempts"])) for one in lines(folder / "out.refused.jsonl")
     ]
@@ -194,18 +196,8 @@ def after(manner: Manner, times: int) -> Manner:
     return lambda asked: manner(Asked(asked.body, asked.headers, asked.times + times))
 
 
-MAIN = """
-import argparse
-from training.data.annotate import add_parser
-parser = argparse.ArgumentParser()
-add_parser(parser.add_subparsers())
-arguments = parser.parse_args()
-arguments.run(arguments)
-"""
-
-
 def start(folder: Path, url: str, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", MAIN, *options(folder, url, *more)]
+    command = [sys.executable, "-m", "training", "data", *options(folder, url, *more)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
 
 
@@ -285,11 +277,11 @@ def test_bad_lines_and_pictures_are_told_apart(folder: Path, capsys: pytest.Capt
         (1, "not_json"),
         (2, "not_json"),
         *((line, "malformed") for line in (3, 4, 5, 6)),
-        (7, "image_missing"),
+        (7, "image_outside_folder"),
         (8, "image_unreadable"),
     ]
     assert len(lines(folder / "out.jsonl")) == 1
-    told = "refused: image_missing 1, image_unreadable 1, malformed 4, not_json 2\n"
+    told = "refused: image_outside_folder 1, image_unreadable 1, malformed 4, not_json 2\n"
     assert told in capsys.readouterr().out
 
 

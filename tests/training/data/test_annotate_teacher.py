@@ -212,7 +212,7 @@ async def test_pictures_that_are_none(teacher: Callable[..., Teacher], tmp_path:
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-30])
     reasons = {
         "absent.png": "missing",
-        "../x.png": "missing",
+        "../x.png": "outside_folder",
         "": "missing",
         "a\0": "missing",
         "text.png": "unreadable",

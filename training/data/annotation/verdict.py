@@ -9,6 +9,8 @@ from swires.stages import TAGS, Stage
 from training.data.annotation.call import Call, Reply
 from training.data.annotation.prompts import judgement_prompt, stages_prompt
 from training.data.annotation.turns import Turn
+from training.data.answer import read_answer
+from training.data.rejection import Rejected
 
 Reason: TypeAlias = Literal["refused", "cut", "tags", "leaked_answer", "wrong_answer", "unjudged"]
 
@@ -42,7 +44,6 @@ Annotation: TypeAlias = Generator[Call, Reply, Verdict]
 
 _THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _ANY_TAG = re.compile("|".join(map(re.escape, TAGS)))
-_FOUR = re.compile(r"\s*".join(f"{stage.opening}(.*?){stage.closing}" for stage in Stage), re.DOTALL)
 _APOLOGY = re.compile(
     r"\W*(i'?m (very )?sorry|i am (very )?sorry|sorry|apologies|i apologi[sz]e|unfortunately|as an ai\b"
     r"|i (cannot|can'?t|can not|won'?t|am unable|am not able)\b|i'm (unable|not able)\b)",
@@ -81,11 +82,10 @@ def annotate(turn: Turn, attempts: int) -> Annotation:
 
 def read_stages(text: str) -> dict[Stage, str]:
     """The text of each stage; empty unless all four are there, in order, closed, with text, and nothing else is."""
-    found = _FOUR.fullmatch(spoken(text))
-    texts = [part.strip() for part in found.groups()] if found else []
-    if not all(texts) or any(map(_ANY_TAG.search, texts)):
+    try:
+        return read_answer(spoken(text))
+    except Rejected:
         return {}
-    return dict(zip(Stage, texts, strict=False))
 
 
 def spoken(text: str) -> str:
