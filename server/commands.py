@@ -21,9 +21,9 @@ from server.app import create_app
 from server.checkpoint import Calibration, Checkpoint
 from server.engine.labels import LabelReader
 from server.scorer.calibrate import calibrate
-from server.scorer.calibrated import Calibrated
+from server.scorer.calibrated import Calibrated, require_all_stages
 from server.scorer.questions import Question, read_questions
-from server.scorer.raw import raw_scorers
+from server.scorer.raw import raw_scorers, scorer_names
 from server.serve import SIGNALS, bound, serve
 from server.settings import Settings
 from swires.errors import SwiresError
@@ -42,6 +42,7 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     _check_model(settings.model)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
     known = checkpoint.load(settings.model)
+    settings = settings.model_copy(update={"scorers": chosen_scorers(known, settings.scorers)})
     if not known.staged and "policy" not in settings.model_fields_set:
         settings = settings.model_copy(update={"policy": "best_of_n"})
     with _listening_socket(settings) as sock:
@@ -109,16 +110,24 @@ async def _calibrate(
     return calibrations
 
 
-def make_scorers(engine: LabelReader, known: Checkpoint, names: Sequence[str]) -> dict[str, Scorer]:
-    """The scorers by name, without names all that the checkpoint is calibrated for. Raises StartError, ScorerError."""
-    raw = raw_scorers(engine, known)
+def chosen_scorers(known: Checkpoint, names: Sequence[str]) -> tuple[str, ...]:
+    """The scorers to offer, without names all that are calibrated. Raises StartError, ScorerError."""
+    possible = scorer_names(known)
     for name in names:
-        if name not in raw:
-            raise StartError(f"--scorers: the checkpoint has no scorer {name!r}, only {', '.join(raw)}")
-    chosen = names or [name for name in raw if name in known.calibration]
+        if name not in possible:
+            raise StartError(f"--scorers: the checkpoint has no scorer {name!r}, only {', '.join(possible)}")
+    chosen = tuple(names) or tuple(name for name in possible if name in known.calibration)
     if not chosen:
         raise StartError("the checkpoint has no calibrated scorer: run `swires calibrate` first")
-    return {name: Calibrated(raw[name], known.calibration.get(name, {})) for name in chosen}
+    for name in chosen:
+        require_all_stages(known.calibration.get(name, {}))
+    return chosen
+
+
+def make_scorers(engine: LabelReader, known: Checkpoint, names: Sequence[str]) -> dict[str, Scorer]:
+    """The scorers `names`, which are among those of the checkpoint. Raises ScorerError."""
+    raw = raw_scorers(engine, known)
+    return {name: Calibrated(raw[name], known.calibration[name]) for name in names}
 
 
 def _greet(sock: socket.socket, settings: Settings) -> None:

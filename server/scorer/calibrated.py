@@ -15,9 +15,7 @@ class Calibrated:
 
     def __init__(self, raw: RawScorer, calibration: Calibration) -> None:
         """Raises ScorerError when a stage is not calibrated."""
-        missing = [stage.name for stage in Stage if stage not in calibration]
-        if missing:
-            raise ScorerError(f"no mean and deviation for {', '.join(missing)}: run `swires calibrate` first")
+        require_all_stages(calibration)
         self._raw = raw
         self._calibration = calibration
 
@@ -30,6 +28,13 @@ class Calibrated:
         usual = [self._calibration[stage_judged(trajectory)] for trajectory in trajectories]
         values = tuple((value - each.mean) / each.std for value, each in zip(measured.values, usual, strict=True))
         return Scores(values, measured.num_tokens, measured.num_cached_tokens)
+
+
+def require_all_stages(calibration: Calibration) -> None:
+    """Raises ScorerError when a stage is not calibrated."""
+    missing = [stage.name for stage in Stage if stage not in calibration]
+    if missing:
+        raise ScorerError(f"no mean and deviation for {', '.join(missing)}: run `swires calibrate` first")
 
 
 def stage_judged(trajectory: Trajectory) -> Stage:

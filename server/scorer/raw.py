@@ -20,8 +20,13 @@ class RawScorer(Protocol):
         ...
 
 
+def scorer_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The scorers that the checkpoint is good for, the best one first."""
+    return ("likelihood",) if checkpoint.verifier is None else ("verifier", "likelihood")
+
+
 def raw_scorers(engine: LabelReader, checkpoint: Checkpoint) -> dict[str, RawScorer]:
-    """Those that the checkpoint is good for, by name, the best one first. Raises ScorerError."""
+    """Those of `scorer_names`, in that order. Raises ScorerError."""
     scorers: dict[str, RawScorer] = {}
     if checkpoint.verifier is not None:
         scorers["verifier"] = Verifier(engine, checkpoint.verifier)

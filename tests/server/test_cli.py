@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from server import sample
-from server.checkpoint import FILE_NAME, Checkpoint
+from server.checkpoint import FILE_NAME, Checkpoint, save
 from server.cli import main
-from server.commands import StartError, make_scorers, read_settings
+from server.commands import StartError, chosen_scorers, make_scorers, read_settings
 from server.engine.fake import FakeEngine
 from server.schemas import ChatRequest
 from server.settings import Settings
-from swires.errors import ScorerError
 from swires.stages import Stage
 
 CALIBRATED = {stage.name: {"mean": 0.0, "std": 1.0} for stage in Stage}
+VERIFIER = {"ask": "?", "yes": "+", "no": "-"}
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -56,7 +56,6 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         (["calibrate"], "swires calibrate: the following arguments are required: --model; see swires calibrate --help"),
         (["calibrate", "--model", "/no/such"], "swires: --model: there is no directory /no/such"),
         (["calibrate", "--model", "."], "swires: questions.jsonl: "),
-        (["serve", "--model", "x", "--host", "no.such.host.invalid"], "swires: cannot listen on no.such.host.invalid"),
     ],
 )
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
@@ -66,11 +65,16 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     assert told.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_listened_on_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save(str(tmp_path), known(calibration={"likelihood": CALIBRATED}))
+    serve = ("serve", "--model", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        status, told = run(capsys, "serve", "--model", "x", "--port", str(port))
+        status, told = run(capsys, *serve, "--port", str(port))
     assert (status, told) == (1, f"swires: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    status, told = run(capsys, *serve, "--host", "no.such.host.invalid")
+    assert (status, told.count("\n")) == (1, 1)
+    assert told.startswith("swires: cannot listen on no.such.host.invalid")
 
 
 def test_a_broken_swires_json_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -97,19 +101,37 @@ def test_a_mistake_in_the_environment_names_its_option(monkeypatch: pytest.Monke
         read_settings({"model": "x"})
 
 
-async def test_scorers_are_those_that_are_calibrated_unless_named() -> None:
-    engine = FakeEngine()
-    verifier = {"verifier": {"ask": "?", "yes": "+", "no": "-"}}
-    both = known(**verifier, calibration={"likelihood": CALIBRATED, "verifier": CALIBRATED})
-    assert list(make_scorers(engine, both, ())) == ["verifier", "likelihood"]
-    assert list(make_scorers(engine, both, ("likelihood",))) == ["likelihood"]
-    assert list(make_scorers(engine, known(calibration={"likelihood": CALIBRATED}), ())) == ["likelihood"]
-    with pytest.raises(StartError, match="swires calibrate"):
-        make_scorers(engine, known(), ())
-    with pytest.raises(StartError, match="'verifier'"):
-        make_scorers(engine, known(), ("verifier",))
-    with pytest.raises(ScorerError, match="swires calibrate"):
-        make_scorers(engine, known(), ("likelihood",))
+def test_scorers_are_those_that_are_calibrated_unless_named() -> None:
+    both = known(verifier=VERIFIER, calibration={"likelihood": CALIBRATED, "verifier": CALIBRATED})
+    assert chosen_scorers(both, ()) == ("verifier", "likelihood")
+    assert chosen_scorers(both, ("likelihood",)) == ("likelihood",)
+    assert chosen_scorers(known(calibration={"likelihood": CALIBRATED}), ()) == ("likelihood",)
+    assert list(make_scorers(FakeEngine(), both, ("likelihood", "verifier"))) == ["likelihood", "verifier"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "arguments", "line"),
+    [
+        ({}, (), "swires: the checkpoint has no calibrated scorer: run `swires calibrate` first\n"),
+        (
+            {},
+            ("--scorers", "verifier"),
+            "swires: --scorers: the checkpoint has no scorer 'verifier', only likelihood\n",
+        ),
+        (
+            {"verifier": VERIFIER},
+            ("--scorers", "verifier"),
+            "swires: no mean and deviation for SUMMARY, CAPTION, REASONING, CONCLUSION: run `swires calibrate` first\n",
+        ),
+    ],
+)
+def test_a_scorer_that_cannot_be_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, parts: dict[str, object], arguments: tuple[str, ...], line: str
+) -> None:
+    save(str(tmp_path), known(**parts))
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # which would be the next complaint
+        port = str(taken.getsockname()[1])
+        assert run(capsys, "serve", "--model", str(tmp_path), "--port", port, *arguments) == (1, line)
 
 
 def test_the_curl_line_holds_a_request_that_the_server_takes() -> None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 from server import checkpoint as checkpoints
 from server import sample
 from server.app import create_app
-from server.commands import make_scorers
+from server.commands import chosen_scorers, make_scorers
 from server.settings import Settings
 from swires.stages import Stage
 from tests.server.client import Json, chat, chunks, image_url
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(vllm_engine: "VllmEngine", checkpoint: Path) -> AsyncIterator[Running]:
-    scorers = make_scorers(vllm_engine, checkpoints.load(str(checkpoint)), ())
+    known = checkpoints.load(str(checkpoint))
+    scorers = make_scorers(vllm_engine, known, chosen_scorers(known, ()))
     settings = Settings.model_validate({"model": str(checkpoint), "served_name": "demo"})
     async with running(create_app(vllm_engine, scorers, settings)) as server:
         yield server
