@@ -66,8 +66,11 @@ class Checkpoint(_Part):
 
 
 def load(model: str) -> Checkpoint:
-    """Read the file of the checkpoint `model`, a directory or a Hugging Face id. Raises CheckpointError in one line."""
-    path = Path(model, FILE_NAME)
+    """Read the file of the checkpoint `model`, a directory or the id of one in the local Hugging Face cache.
+
+    Raises CheckpointError in one line.
+    """
+    path = Path(model, FILE_NAME) if Path(model).is_dir() else _cached(model)
     try:
         return Checkpoint.model_validate_json(path.read_bytes()) if path.exists() else Checkpoint()
     except ValidationError as error:
@@ -76,6 +79,17 @@ def load(model: str) -> Checkpoint:
         raise CheckpointError(f"{path}: {f'{where}: ' if where else ''}{first['msg']}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
+
+
+def _cached(model: str) -> Path:
+    from huggingface_hub import try_to_load_from_cache  # which a directory need not wait for
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, FILE_NAME)
+    except HFValidationError as error:
+        raise CheckpointError(f"{model} is neither a directory nor a Hugging Face id") from error
+    return Path(found) if isinstance(found, str) else Path(model, FILE_NAME)
 
 
 def save(model: str, checkpoint: Checkpoint) -> None:

@@ -41,7 +41,7 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     settings = read_settings(options)
     _check_model(settings.model)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
-    known = checkpoint.load(settings.model)
+    known = _known(settings.model)
     settings = settings.model_copy(update={"scorers": chosen_scorers(known, settings.scorers)})
     if not known.staged and "policy" not in settings.model_fields_set:
         settings = settings.model_copy(update={"policy": "best_of_n"})
@@ -64,6 +64,16 @@ def read_settings(options: dict[str, str]) -> Settings:
 def _check_model(model: str) -> None:
     if not Path(model).is_dir() and not HUB_ID.fullmatch(model):
         raise StartError(f"--model: there is no directory {model}")
+
+
+def _known(model: str) -> Checkpoint:
+    known = checkpoint.load(model)
+    if known == Checkpoint() and not Path(model).is_dir():
+        raise StartError(
+            f"--model: the local Hugging Face cache has no {checkpoint.FILE_NAME} of {model}: "
+            f"run `hf download {model}` or give a directory"
+        )
+    return known
 
 
 def _listening_socket(settings: Settings) -> socket.socket:

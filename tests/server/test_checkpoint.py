@@ -29,6 +29,17 @@ def test_nothing_is_known_without_the_file(tmp_path: Path) -> None:
     assert not Checkpoint().staged
 
 
+def test_a_checkpoint_of_the_hub_is_found_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    save(str(snapshot), Checkpoint.model_validate(FACTS))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert load("some/model") == Checkpoint.model_validate(FACTS)
+    assert load("some/other") == Checkpoint()
+
+
 @pytest.mark.parametrize(
     ("facts", "message"),
     [

@@ -53,6 +53,11 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         (["serve", "--model", "x", "--port", "http"], "swires: --port: Input should be a valid integer"),
         (["serve", "--model", "x", "--preset", "best"], "swires: --preset: Input should be 'fast', 'balanced'"),
         (["serve", "--model", "/no/such"], "swires: --model: there is no directory /no/such"),
+        (
+            ["serve", "--model", "no/such"],
+            "swires: --model: the local Hugging Face cache has no swires.json of no/such",
+        ),
+        (["serve", "--model", "no..such"], "swires: no..such is neither a directory nor a Hugging Face id"),
         (["calibrate"], "swires calibrate: the following arguments are required: --model; see swires calibrate --help"),
         (["calibrate", "--model", "/no/such"], "swires: --model: there is no directory /no/such"),
         (["calibrate", "--model", "."], "swires: questions.jsonl: "),
