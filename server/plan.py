@@ -45,7 +45,7 @@ def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> C
     if chat.model not in names:
         message = f"model: there is no such model; there are {', '.join(names)}"
         raise Refused(message, status=404, param="model", code="model_not_found")
-    scorer = chat.swires.scorer or scorers[0]
+    scorer = scorers[0] if chat.swires.scorer is None else chat.swires.scorer
     if scorer not in scorers:
         raise Refused(f"swires.scorer: must be one of {', '.join(scorers)}", param="swires.scorer")
     effort = EFFORTS[chat.reasoning_effort] if chat.reasoning_effort else None

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 
 from server import __version__, images
 from server.disconnect import while_connected
-from server.errors import Refused, invalid
+from server.errors import Refused, failure, invalid
 from server.images import ImageLimits
 from server.openai import Reply
 from server.plan import choose, model_names, search_plan
@@ -84,7 +84,7 @@ async def models(service: TheService) -> JSONResponse:
 async def health(service: TheService) -> Response:
     """Whether process and engine live, whatever the load."""
     if not service.engine.alive:
-        raise Refused("the engine is dead", status=503, code="engine_dead")
+        return _unavailable("the engine is dead", code="engine_dead")
     return Response()
 
 
@@ -92,8 +92,14 @@ async def health(service: TheService) -> Response:
 async def ready(service: TheService) -> Response:
     """Whether a request would be served."""
     if not service.ready:
-        raise Refused("not ready", status=503, code="not_ready")
+        return _unavailable("not ready", code="not_ready")
     return Response()
+
+
+def _unavailable(message: str, *, code: str) -> Response:
+    """Not raised, which would count a probe as a request that was refused."""
+    told = failure(Refused(message, status=503, code=code))
+    return JSONResponse(told.body, told.status)
 
 
 @router.get("/metrics")

@@ -18,12 +18,17 @@ def only(*values: object) -> BeforeValidator:
     """A field that is not served: null, or one of `values`, which ask for nothing."""
 
     def check(value: object) -> object:
-        if value is not None and value not in values:
+        if value is not None and not any(_same(value, each) for each in values):
             allowed = f"; leave it out or send {values[0]!r}" if values else ""
             raise PydanticCustomError("unsupported", f"not supported{allowed}")
         return value
 
     return BeforeValidator(check)
+
+
+def _same(value: object, other: object) -> bool:
+    """As JSON has it: true is not 1, but 0.0 is 0."""
+    return value == other and isinstance(value, bool) is isinstance(other, bool)
 
 
 def _without_nul(text: str) -> str:

@@ -263,6 +263,7 @@ async def test_fields_that_tell_about_the_caller_are_let_in(client: httpx.AsyncC
         "user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "safety_identifier": "x",
         "prompt_cache_key": "x", "parallel_tool_calls": True, "n": 1, "stop": None, "logprobs": False,
         "response_format": {"type": "text"}, "presence_penalty": 0, "tool_choice": "none", "modalities": ["text"],
+        "frequency_penalty": 0.0,
     }  # fmt: skip
     assert (await ask(client, **fields)).status_code == 200
 
@@ -273,6 +274,7 @@ async def test_fields_that_tell_about_the_caller_are_let_in(client: httpx.AsyncC
         ({"model": "gpt"}, 404, "model"),
         ({"model": "demo:slow"}, 404, "model"),
         ({"swires": {"scorer": "judge"}}, 400, "swires.scorer"),
+        ({"swires": {"scorer": ""}}, 400, "swires.scorer"),
         ({"swires": {"policy": "best_of_n", "captions": 2}}, 400, "swires.captions"),
         ({"model": "demo:greedy", "swires": {"candidates": 2}}, 400, "swires.candidates"),
         ({"swires": {"captions": 0}}, 400, "swires.captions"),

@@ -77,6 +77,16 @@ async def test_metrics_count_refusals_by_status_and_name_no_unknown_model(client
     assert "nobody-knows" not in (await client.get("/metrics")).text
 
 
+async def test_metrics_take_no_probe_for_a_refusal(started: Started) -> None:
+    engine = FakeEngine()
+    async with started(engine) as app, connect(app) as client:
+        await app.state.service.scheduler.drain()
+        assert (await client.get("/ready")).status_code == 503
+        engine.alive = False
+        assert (await client.get("/health")).status_code == 503
+        assert not [name for name, _ in await samples(client) if name == "swires_refusals_total"]
+
+
 async def test_metrics_take_a_refusal_for_no_fast_answer(started: Started) -> None:
     async with started() as app, connect(app) as client:
         await app.state.service.scheduler.drain()
