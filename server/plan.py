@@ -1,7 +1,7 @@
 """From a checked request to what the search is to do; where the request is silent, the server's settings speak."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 from server.errors import Refused
@@ -17,6 +17,12 @@ from swires.types import Problem, Sampling
 
 NUMBERS = tuple({field.name: None for policy in POLICIES.values() for field in fields(policy)})
 """The keys of the `swires` object that belong to a policy."""
+
+WIDTHS = ("captions", "keep_captions", "reasonings", "keep_reasonings", "candidates")
+"""Those of them that say how many candidates there must be."""
+
+LIMITS = ("max_generations", "max_total_tokens", "timeout_s")
+"""The keys of the `swires` object that may narrow the server's limits."""
 
 FIXED_SEED = 0
 """Makes a request with temperature 0 repeatable: a search needs candidates that differ."""
@@ -57,15 +63,28 @@ def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> C
     return Choice(_policy(name, preset, chat.swires), preset, scorer)
 
 
+def budget(policy: SearchPolicy, chat: ChatRequest, settings: Settings) -> Budget:
+    """What the request may cost. Raises Refused where it is more than the server gives, or less than `policy` needs."""
+    asked = {limit: value for limit in LIMITS if (value := getattr(chat.swires, limit)) is not None}
+    for limit, value in asked.items():
+        if value > (most := getattr(settings, limit)):
+            raise Refused(f"swires.{limit}: the server's limit is {most}", param=f"swires.{limit}")
+    answer_limits = (chat.max_tokens, chat.max_completion_tokens, settings.max_answer_tokens)
+    limits = Budget(
+        **{limit: asked.get(limit, getattr(settings, limit)) for limit in LIMITS},
+        max_answer_tokens=min(limit for limit in answer_limits if limit is not None),
+    )
+    _check_fit(policy, limits, chat.swires)
+    return limits
+
+
 def search_plan(
-    problem: Problem, policy: SearchPolicy, chat: ChatRequest, settings: Settings, *, max_model_len: int
+    problem: Problem, policy: SearchPolicy, limits: Budget, chat: ChatRequest, settings: Settings, *, max_model_len: int
 ) -> SearchPlan:
-    """Raises Refused where the request leaves the policy too little, or asks for more than the server gives."""
-    budget = _budget(chat, settings, room=max_model_len - problem.num_prompt_tokens)
-    try:
-        return SearchPlan(problem, policy, _sampling(chat, settings), budget)
-    except InvalidPlan as error:
-        raise _refused(error) from error
+    """Within `limits`, and within what the rendered messages leave of the model's context."""
+    room = max_model_len - problem.num_prompt_tokens
+    limits = replace(limits, max_answer_tokens=min(limits.max_answer_tokens, room))
+    return SearchPlan(problem, policy, _sampling(chat, settings), limits)
 
 
 def _policy(name: PolicyName, preset: PresetName, options: SwiresOptions) -> SearchPolicy:
@@ -78,7 +97,7 @@ def _policy(name: PolicyName, preset: PresetName, options: SwiresOptions) -> Sea
     try:
         return kind(**{**PRESETS[preset][name], **given})
     except InvalidPlan as error:
-        raise _refused(error) from error
+        raise Refused(f"swires.{error}", param=f"swires.{error.field}", code="invalid_value") from error
 
 
 def _sampling(chat: ChatRequest, settings: Settings) -> Sampling:
@@ -86,24 +105,15 @@ def _sampling(chat: ChatRequest, settings: Settings) -> Sampling:
     return Sampling(chat.temperature or settings.temperature, chat.top_p or settings.top_p, seed=seed)
 
 
-def _budget(chat: ChatRequest, settings: Settings, *, room: int) -> Budget:
-    """`room` is what the model's context has left for an answer."""
-    asked = {
-        limit: value
-        for limit in ("max_generations", "max_total_tokens", "timeout_s")
-        if (value := getattr(chat.swires, limit)) is not None
-    }
-    for limit, value in asked.items():
-        if value > (most := getattr(settings, limit)):
-            raise Refused(f"swires.{limit}: the server's limit is {most}", param=f"swires.{limit}")
-    answer_limits = (chat.max_tokens, chat.max_completion_tokens, settings.max_answer_tokens, room)
-    return Budget(
-        asked.get("max_generations", settings.max_generations),
-        asked.get("max_total_tokens", settings.max_total_tokens),
-        asked.get("timeout_s", settings.timeout_s),
-        min(limit for limit in answer_limits if limit is not None),
-    )
-
-
-def _refused(error: InvalidPlan) -> Refused:
-    return Refused(f"swires.{error.field}: {error}", param=f"swires.{error.field}", code="invalid_value")
+def _check_fit(policy: SearchPolicy, limits: Budget, options: SwiresOptions) -> None:
+    """Blames the greatest of the numbers that make the policy as wide as it is, if the request has any of them."""
+    least = policy.least_generations
+    given = {number: value for number in WIDTHS if (value := getattr(options, number)) is not None}
+    for limit, unit in (("max_generations", "generations"), ("max_total_tokens", "tokens")):
+        if least > (most := getattr(limits, limit)):
+            field = max(given, key=lambda number: given[number], default=limit)
+            asked = f" with {given[field]}" if field in given else ""
+            message = (
+                f"swires.{field}:{asked} the policy {policy.name} takes at least {least} {unit}, the limit is {most}"
+            )
+            raise Refused(message, param=f"swires.{field}", code="invalid_value")

@@ -16,7 +16,7 @@ from server.disconnect import while_connected
 from server.errors import Refused, failure, invalid
 from server.images import ImageLimits
 from server.openai import Reply
-from server.plan import choose, model_names, search_plan
+from server.plan import budget, choose, model_names, search_plan
 from server.schemas import ChatRequest
 from server.service import Service
 from server.settings import MIB
@@ -43,8 +43,11 @@ TheService = Annotated[Service, Depends(_service)]
 async def chat_completions(request: Request, service: TheService) -> Response:
     chat = await _checked(request, service)
     choice = choose(chat, service.settings, tuple(service.scorers))
+    limits = budget(choice.policy, chat, service.settings)
     problem = await _rendered(chat, service)
-    plan = search_plan(problem, choice.policy, chat, service.settings, max_model_len=service.engine.max_model_len)
+    plan = search_plan(
+        problem, choice.policy, limits, chat, service.settings, max_model_len=service.engine.max_model_len
+    )
     events = service.metrics.watched(
         service.scheduler.run(plan, service.scorers[choice.scorer]), policy=plan.policy.name, preset=choice.preset
     )

@@ -300,6 +300,42 @@ async def test_a_refusal_names_the_field(client: httpx.AsyncClient, fields: Json
 
 
 @pytest.mark.parametrize(
+    ("swires", "param", "message"),
+    [
+        (
+            {"captions": 1000},
+            "captions",
+            "with 1000 the policy swires takes at least 1008 generations, the limit is 64",
+        ),
+        (
+            {"policy": "best_of_n", "candidates": 9, "max_generations": 8},
+            "candidates",
+            "with 9 the policy best_of_n takes at least 9 generations, the limit is 8",
+        ),
+        (
+            {"max_generations": 3, "accept_rank": 1},
+            "max_generations",
+            "the policy swires takes at least 12 generations, the limit is 3",
+        ),
+        ({"max_total_tokens": 3}, "max_total_tokens", "the policy swires takes at least 12 tokens, the limit is 3"),
+    ],
+)
+async def test_a_search_beyond_its_limits_is_refused_before_its_image_is_decoded(
+    client: httpx.AsyncClient, swires: Json, param: str, message: str
+) -> None:
+    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    reply = await ask(client, messages=[{"role": "user", "content": content}], swires=swires)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["code"]) == (400, f"swires.{param}", "invalid_value")
+    assert error["message"] == f"swires.{param}: {message}"
+
+
+async def test_a_number_of_the_policy_is_named_once(client: httpx.AsyncClient) -> None:
+    error = (await ask(client, swires={"captions": 0})).json()["error"]
+    assert error["message"] == "swires.captions must be at least 1, not 0"
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"null", b"[]", b"{", b'{"a": "\\ud800"}', b"[" * 100_000, b'{"seed": ' + b"1" * 5000 + b"}"]
 )
 async def test_a_body_that_is_no_request(client: httpx.AsyncClient, content: bytes) -> None:
