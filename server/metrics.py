@@ -41,6 +41,10 @@ class Metrics:
     def refused(self, status: int) -> None:
         self._refusals.labels(str(status)).inc()
 
+    def turned_away(self, *, policy: str, preset: str) -> None:
+        """A search that was refused before it could be watched."""
+        self._searches.labels(policy, preset, "refused").inc()
+
     async def watched(
         self, events: AsyncGenerator[Event, None], *, policy: str, preset: str
     ) -> AsyncGenerator[Event, None]:

@@ -16,11 +16,12 @@ from server.disconnect import while_connected
 from server.errors import Refused, failure, invalid
 from server.images import ImageLimits
 from server.openai import Reply
-from server.plan import budget, choose, model_names, search_plan
+from server.plan import Choice, budget, choose, model_names, search_plan
 from server.schemas import ChatRequest
 from server.service import Service
 from server.settings import MIB
 from server.sse import EventStream
+from swires.errors import Overloaded
 from swires.events import Event, SearchFinished
 from swires.result import SearchResult
 from swires.types import Problem
@@ -44,6 +45,7 @@ async def chat_completions(request: Request, service: TheService) -> Response:
     chat = await _checked(request, service)
     choice = choose(chat, service.settings, tuple(service.scorers))
     limits = budget(choice.policy, chat, service.settings)
+    _check_room(choice, service)
     problem = await _rendered(chat, service)
     plan = search_plan(
         problem, choice.policy, limits, chat, service.settings, max_model_len=service.engine.max_model_len
@@ -148,6 +150,15 @@ def _parsed(body: bytes) -> object:
         return from_json(body)
     except ValueError:
         return None
+
+
+def _check_room(choice: Choice, service: Service) -> None:
+    """Raises Overloaded before the work of decoding and rendering; the search itself may still find the line full."""
+    try:
+        service.scheduler.check_room(choice.policy)
+    except Overloaded:
+        service.metrics.turned_away(policy=choice.policy.name, preset=choice.preset)
+        raise
 
 
 async def _rendered(chat: ChatRequest, service: Service) -> Problem:

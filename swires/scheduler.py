@@ -8,7 +8,7 @@ from swires.admission import Line
 from swires.errors import Overloaded
 from swires.events import Emit, Event
 from swires.plan import SearchPlan
-from swires.protocols import Engine, Scorer
+from swires.protocols import Engine, Scorer, SearchPolicy
 from swires.search import search
 
 NEWEST_SHARE = 0.2
@@ -61,6 +61,13 @@ class Scheduler:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def check_room(self, policy: SearchPolicy) -> None:
+        """Raises Overloaded where a search by `policy` would be refused at this moment."""
+        if self._draining:
+            raise self._refusal("shutting down")
+        if len(self._line) >= self._max_waiting and self._line.would_wait(self._cost(policy)):
+            raise self._refusal("too many searches")
+
     async def drain(self) -> None:
         """Refuse every search that has not begun, wait for those that have."""
         self._draining = True
@@ -69,14 +76,13 @@ class Scheduler:
             await asyncio.wait(self._tasks)
 
     async def _search(self, plan: SearchPlan, scorer: Scorer, emit: Emit) -> None:
-        cost = min(plan.policy.width, self._capacity)
-        if self._draining:
-            raise self._refusal("shutting down")
-        if len(self._line) >= self._max_waiting and self._line.would_wait(cost):
-            raise self._refusal("too many searches")
-        async with self._line.share(cost):
+        self.check_room(plan.policy)
+        async with self._line.share(self._cost(plan.policy)):
             result = await search(plan, self._engine, scorer, emit)
         self._mean_s += NEWEST_SHARE * (result.seconds - self._mean_s)
+
+    def _cost(self, policy: SearchPolicy) -> int:
+        return min(policy.width, self._capacity)
 
     def _refusal(self, reason: str) -> Overloaded:
         """Worth another try when those who wait have been served."""

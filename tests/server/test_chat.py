@@ -12,6 +12,7 @@ from server.engine.fake import FakeEngine
 from server.presets import PRESETS
 from server.sse import DONE, KEEP_ALIVE
 from swires.errors import EngineError
+from swires.scheduler import Scheduler
 from swires.stages import Stage
 from tests.server.client import Held, Json, RawRequest, ask, chat, chunks, connect, image_url
 from tests.server.conftest import Started
@@ -408,6 +409,31 @@ async def test_a_full_server_answers_503_at_once(started: Started) -> None:
             assert reply.json()["error"]["code"] == "overloaded"
         held.let_go.set()
         assert (await first).status_code == 200
+
+
+async def test_a_request_for_which_there_is_no_room_is_refused_before_its_image_is_decoded(started: Started) -> None:
+    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    async with started() as app, connect(app) as client:
+        await app.state.service.scheduler.drain()
+        reply = await ask(client, messages=[{"role": "user", "content": content}])
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded")
+    assert int(reply.headers["retry-after"]) >= 1
+
+
+async def test_draining_that_begins_while_a_request_is_rendered(started: Started) -> None:
+    class Drains(FakeEngine):
+        scheduler: Scheduler | None = None
+
+        async def render(self, messages, images):  # type: ignore[no-untyped-def]
+            if self.scheduler is not None:
+                await self.scheduler.drain()
+            return await super().render(messages, images)
+
+    engine = Drains()
+    async with started(engine) as app, connect(app) as client:
+        engine.scheduler = app.state.service.scheduler
+        assert (await ask(client)).status_code == 503
+        assert 'outcome="refused"' in (await client.get("/metrics")).text
 
 
 @pytest.mark.parametrize("stream", [False, True])
