@@ -1,9 +1,12 @@
 """Records as a stream: files of any size are read line by line, whatever is in them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from datasets import IterableDataset
 from tqdm import tqdm
@@ -11,6 +14,11 @@ from tqdm import tqdm
 from training.data.image import open_image
 from training.data.record import Record, read_record
 from training.data.rejection import Rejected
+
+Row: TypeAlias = dict[str, Any]
+
+AHEAD = 64
+"""Lines whose pictures are decoded at the same time, or wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +43,13 @@ def read(file: Path, images: Path | None = None) -> Iterator[Line]:
     """The lines of a file as records, their pictures looked at too where `images` is their folder. Shows a bar when
     it takes long."""
     with tqdm(total=file.stat().st_size, desc=file.name, unit="B", unit_scale=True, delay=2) as bar:
-        for row in stream([file]):
-            yield Line(row["line"], row["text"], _read(row["text"], images))
-            bar.update(len(row["text"]))
+        rows = stream([file])
+        for line in map(_line, rows) if images is None else _map_ahead(partial(_line_and_picture, images), rows):
+            yield line
+            bar.update(len(line.text))
 
 
-def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(files: list[str]) -> Iterator[Row]:
     for file in files:
         with Path(file).open("rb") as lines:
             for number, text in enumerate(lines, 1):
@@ -48,11 +57,30 @@ def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
                     yield {"file": file, "line": number, "text": text}
 
 
-def _read(text: bytes, images: Path | None) -> Record | Rejected:
+def _line(row: Row) -> Line:
     try:
-        record = read_record(text)
-        if images is not None:
-            open_image(images, record.image)
+        return Line(row["line"], row["text"], read_record(row["text"]))
     except Rejected as rejected:
-        return rejected
-    return record
+        return Line(row["line"], row["text"], rejected)
+
+
+def _line_and_picture(images: Path, row: Row) -> Line:
+    line = _line(row)
+    try:
+        if isinstance(line.record, Record):
+            open_image(images, line.record.image)
+    except Rejected as rejected:
+        return replace(line, record=rejected)
+    return line
+
+
+def _map_ahead(function: Callable[[Row], Line], rows: Iterable[Row]) -> Iterator[Line]:
+    """`map` on threads, in order; pillow decodes without the interpreter's lock."""
+    with ThreadPoolExecutor(thread_name_prefix="decode-image") as pool:
+        waiting = deque[Future[Line]]()
+        for row in rows:
+            waiting.append(pool.submit(function, row))
+            if len(waiting) == AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,10 +1,12 @@
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from tests.training.data.records import record, write
 from training.data.record import Record
 from training.data.rejection import Rejected
-from training.data.stream import read, stream
+from training.data.stream import AHEAD, read, stream
 
 
 def test_lines_keep_their_numbers_and_bytes(tmp_path: Path) -> None:
@@ -34,14 +36,24 @@ def test_a_bad_line_does_not_end_the_stream(tmp_path: Path) -> None:
     assert [isinstance(line.record, Record) for line in lines] == [True, False, False, False, True]
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+def test_lines_keep_their_order_when_pictures_are_decoded(tmp_path: Path, images: Path) -> None:
+    count = 3 * AHEAD
+    names = ["dots/a.png" if number % 3 else "dots/b.png" for number in range(count)]
+    file = write(tmp_path / "a.jsonl", [record(id=number, image=name) for number, name in enumerate(names)])
+    lines = list(read(file, images))
+    assert [line.number for line in lines] == [*range(1, count + 1)]
+    assert [isinstance(line.record, Record) for line in lines] == [bool(number % 3) for number in range(count)]
+
+
+@pytest.mark.parametrize("decoding", [False, True])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, images: Path, decoding: bool) -> None:
     text = record(id="x" * 2000)
     peaks = []
-    for count in (50, 5000):
+    for count in (100, 3000):
         file = write(tmp_path / f"{count}.jsonl", [text] * count)
         list(stream([file]).take(1))  # what is loaded once does not count
         tracemalloc.start()
-        assert not any(isinstance(line.record, Rejected) for line in read(file))
+        assert not any(isinstance(line.record, Rejected) for line in read(file, images if decoding else None))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 500_000 < 5000 * 2000
+    assert peaks[1] < peaks[0] + 500_000 < 3000 * 2000
