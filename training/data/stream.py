@@ -33,8 +33,7 @@ class Line:
 def stream(files: Sequence[Path]) -> IterableDataset:
     """Rows {"file", "line", "text"} of all lines that are not blank, each file a shard.
 
-    Lines are handed on as bytes and not parsed by `datasets`, whose JSON reader ends at the first broken line and at
-    the first record of another shape.
+    Lines are handed on as bytes and not parsed by `datasets`, whose JSON reader ends with the first broken one.
     """
     return IterableDataset.from_generator(_rows, gen_kwargs={"files": [str(file) for file in files]})
 
