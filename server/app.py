@@ -1,5 +1,6 @@
 """The FastAPI app over a started engine."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: Settings) -> FastAPI:
     """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default."""
     scheduler = Scheduler(engine, capacity=settings.max_candidates, max_waiting=settings.max_waiting)
-    service = Service(engine, scorers, settings, scheduler, Metrics(scheduler))
+    gate = asyncio.Semaphore(settings.max_arriving)
+    service = Service(engine, scorers, settings, scheduler, Metrics(scheduler), gate)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:

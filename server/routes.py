@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -42,11 +42,12 @@ TheService = Annotated[Service, Depends(_service)]
 
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request, service: TheService) -> Response:
-    chat = await _checked(request, service)
-    choice = choose(chat, service.settings, tuple(service.scorers))
-    limits = budget(choice.policy, chat, service.settings)
-    _check_room(choice, service)
-    problem = await _rendered(chat, service)
+    async with _gate(service):
+        chat = await _checked(request, service)
+        choice = choose(chat, service.settings, tuple(service.scorers))
+        limits = budget(choice.policy, chat, service.settings)
+        _check_room(choice, service)
+        problem = await _rendered(chat, service)
     plan = search_plan(
         problem, choice.policy, limits, chat, service.settings, max_model_len=service.engine.max_model_len
     )
@@ -115,6 +116,15 @@ async def metrics(service: TheService) -> Response:
 @router.get("/version")
 async def version(service: TheService) -> JSONResponse:
     return JSONResponse({"version": __version__, "engine": service.engine.version})
+
+
+@asynccontextmanager
+async def _gate(service: Service) -> AsyncGenerator[None, None]:
+    """Raises Overloaded rather than let requests wait with what they have brought."""
+    if service.gate.locked():
+        raise Overloaded("too many requests at once")
+    async with service.gate:
+        yield
 
 
 async def _checked(request: Request, service: Service) -> ChatRequest:

@@ -1,5 +1,6 @@
 """What the routes share."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class Service:
     settings: Settings
     scheduler: Scheduler
     metrics: Metrics
+    gate: asyncio.Semaphore  # held while a request is read and rendered, each of which may take much memory
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property

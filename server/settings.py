@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     max_candidates: int = Field(64, ge=1, description="candidates that all searches together may sample at once")
     max_waiting: int = Field(64, ge=0, description="searches that may wait for their turn; more are answered with 503")
 
+    max_arriving: int = Field(
+        128, ge=1, description="requests that may be read and rendered at once; more are answered with 503"
+    )
     max_body_mib: int = Field(32, ge=1, description="greatest size of a request in MiB")
     max_images: int = Field(1, ge=1, description="greatest number of images in a request")
     max_image_mib: int = Field(16, ge=1, description="greatest size of one encoded image in MiB")

@@ -1,6 +1,7 @@
 """The chat route over a fake engine: what is answered, and that a stream tells the same."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 
@@ -368,6 +369,38 @@ async def test_a_body_that_does_not_arrive_is_408(started: Started, monkeypatch:
         headers = {"content-type": "application/json"}
         reply = await client.post("/v1/chat/completions", content=drip(), headers=headers)
     assert (reply.status_code, reply.json()["error"]["code"]) == (408, "request_timeout")
+
+
+async def test_requests_that_arrive_at_once_are_bounded(started: Started) -> None:
+    reading, arrive = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        reading.set()
+        await arrive.wait()
+        yield json.dumps(chat()).encode()
+
+    async with started(max_arriving=1) as app, connect(app) as client:
+        headers = {"content-type": "application/json"}
+        first = asyncio.create_task(client.post("/v1/chat/completions", content=slowly(), headers=headers))
+        await reading.wait()
+        refused = await ask(client)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        arrive.set()
+        assert (await first).status_code == 200
+        assert (await ask(client)).status_code == 200
+
+
+async def test_a_search_that_runs_keeps_nobody_from_arriving(started: Started) -> None:
+    held = Held()
+    async with started(FakeEngine(step=held), max_arriving=1) as app, connect(app) as client:
+        held.arm()
+        first = asyncio.create_task(ask(client))
+        await held.reached.wait()
+        second = asyncio.create_task(ask(client))
+        await turns_until(lambda: app.state.service.scheduler.num_running == 2)
+        held.let_go.set()
+        assert [reply.status_code for reply in await asyncio.gather(first, second)] == [200, 200]
 
 
 @pytest.mark.parametrize(
