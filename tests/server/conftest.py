@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -11,17 +12,19 @@ from server.scorer.fake import FakeScorer
 from server.settings import Settings
 from tests.server.client import connect
 
+LIMIT_S = 30
+
 Started = Callable[..., AbstractAsyncContextManager[FastAPI]]
 
 
 @pytest.fixture
 def serving() -> Started:
-    """Makes an app over a started fake engine, with any settings."""
+    """Makes an app over a started fake engine, with any settings; a test that waits in vain within it fails."""
 
     @asynccontextmanager
     async def make(engine: FakeEngine | None = None, **settings: object) -> AsyncIterator[FastAPI]:
         scorers = {"fake": FakeScorer(), "other": FakeScorer()}
-        async with engine or FakeEngine() as running:
+        async with asyncio.timeout(LIMIT_S), engine or FakeEngine() as running:
             yield create_app(running, scorers, Settings.model_validate({"model": "demo", **settings}))
 
     return make

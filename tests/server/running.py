@@ -13,6 +13,8 @@ from fastapi import FastAPI
 
 from server.serve import bound, serve
 
+LIMIT_S = 10
+
 
 @dataclass(frozen=True)
 class Running:
@@ -34,13 +36,21 @@ async def running(app: FastAPI) -> AsyncGenerator[Running, None]:
     with bound("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         task = asyncio.create_task(serve(app, sock, listening.set))
-        await listening.wait()
         try:
+            async with asyncio.timeout(LIMIT_S):
+                await listening.wait()
             yield Running(f"http://127.0.0.1:{port}", task)
         finally:
-            if not task.done():
-                signalled(signal.SIGTERM)
-            await asyncio.wait((task,))
+            await stopped(task)
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    """Tell the server to stop; after a test that failed half-way, its searches may have to be ended too."""
+    for _ in range(2):
+        if not task.done():
+            signalled(signal.SIGTERM)
+            await asyncio.wait((task,), timeout=LIMIT_S)
+    assert task.done(), "the server does not stop"
 
 
 def signalled(number: signal.Signals) -> None:
