@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from server import images as served
 from training.data.image import open_image
@@ -45,9 +45,12 @@ def test_pictures_cut_short(images: Path, suffix: str) -> None:
         assert reason(images, "cut") == Reason.IMAGE_UNREADABLE
 
 
-def test_formats_whose_decoders_run_programs_are_not_tried(images: Path) -> None:
-    Image.new("RGB", (8, 8)).save(images / "a.eps")
-    assert reason(images, "a.eps") == Reason.IMAGE_UNREADABLE
+def test_no_picture_makes_a_program_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: ran.append(arguments))
+    Image.new("RGB", (8, 8)).save(images / "a.png", "EPS")
+    assert reason(images, "a.png") == Reason.IMAGE_UNREADABLE
+    assert ran == []
 
 
 def test_links_into_the_folder_are_followed(images: Path, tmp_path: Path) -> None:
