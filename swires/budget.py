@@ -29,13 +29,15 @@ class Budget:
 
 @dataclass(slots=True)
 class Spend:
-    """What a search has used: generations begun, tokens generated or computed to score, seconds on `clock`; and the
-    prompt tokens of its requests, `cached` or computed."""
+    """What a search has used: generations begun, tokens generated, tokens of candidates that a scorer has read, seconds
+    on `clock`; and the tokens that the scorer computed, and the prompt tokens of all requests, `cached` or computed.
+    """
 
     budget: Budget
     clock: Callable[[], float] = time.monotonic
     generations: int = 0
     num_generated_tokens: int = 0
+    num_read_tokens: int = 0
     num_scored_tokens: int = 0
     num_cached_tokens: int = 0
     num_computed_tokens: int = 0
@@ -46,7 +48,8 @@ class Spend:
 
     @property
     def num_tokens(self) -> int:
-        return self.num_generated_tokens + self.num_scored_tokens
+        """What the budget is charged: the same whatever the prefix cache held, so that a search can be repeated."""
+        return self.num_generated_tokens + self.num_read_tokens
 
     @property
     def seconds(self) -> float:

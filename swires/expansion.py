@@ -125,6 +125,8 @@ class Expansion:
         except (ScorerError, TimeoutError):
             self.degraded = True
             return
+        if scores.num_tokens:  # else the scorer has read nothing: some go by the likelihood alone
+            self.spend.num_read_tokens += sum(len(trajectory.last.token_ids) for trajectory in batch)
         self.spend.num_scored_tokens += scores.num_tokens
         self.spend.num_computed_tokens += scores.num_tokens
         self.spend.num_cached_tokens += scores.num_cached_tokens

@@ -25,8 +25,9 @@ class AnswerSection:
 
 @dataclass(frozen=True, slots=True)
 class TokenSplit:
-    """Where the tokens went. `winner + discarded + aborted` were generated, `scored` were computed by the scorer;
-    of the prompt tokens of all requests to engine and scorer, `cached` came from the prefix cache, `computed` did not.
+    """Where the tokens went. `winner + discarded + aborted` were generated, `scored` were computed by the scorer, fewer
+    where the prefix cache held more; of the prompt tokens of all requests to engine and scorer, `cached` came from the
+    prefix cache, `computed` did not.
     """
 
     prompt: int

@@ -22,8 +22,9 @@ async def search(plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -
     """Search for the answer to `plan`, telling `emit` what happens.
 
     When a limit is reached, the best so far is concluded with one more generation, for which a share of time and
-    tokens is kept. Generations and generated tokens never pass their limits; what a scorer computes is charged when it
-    is known. Raises EngineError, and DeadlineExceeded when time ran out before there was any text.
+    tokens is kept. Generations and tokens never pass their limits; a candidate that the scorer reads is charged its
+    length once more, whatever the scorer had to compute for that. Raises EngineError, and DeadlineExceeded when time
+    ran out before there was any text.
     """
     run = Search(plan, engine, scorer, emit)
     with closing(plan.policy.flow(run.spend)) as flow:

@@ -28,5 +28,6 @@ def test_time_runs_on_the_clock_that_is_given() -> None:
     assert spend.deadline == 104.0
 
 
-def test_scoring_counts_as_tokens() -> None:
-    assert Spend(Budget(), num_generated_tokens=5, num_scored_tokens=2, num_computed_tokens=90).num_tokens == 7
+def test_scoring_counts_as_tokens_whatever_it_computes() -> None:
+    spend = Spend(Budget(), num_generated_tokens=5, num_read_tokens=2, num_scored_tokens=90, num_computed_tokens=90)
+    assert spend.num_tokens == 7

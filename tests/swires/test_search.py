@@ -484,6 +484,21 @@ def test_the_limit_that_ended_the_search_is_named(budget: Budget, limit: Limit) 
     assert result.answer.last.finish_reason == ("length" if limit == "answer_tokens" else "stop")
 
 
+@pytest.mark.parametrize("tokens", range(300, 700, 50))
+def test_what_the_cache_saves_a_scorer_changes_no_search(tokens: int) -> None:
+    plan = SearchPlan(PROBLEM, Swires(), budget=Budget(max_total_tokens=tokens))
+    results = [searched(plan, ScriptedEngine(), ScriptedScorer(tokens_each=each))[0] for each in (1, 100)]
+    assert results[0].answer == results[1].answer
+    assert results[0].generations == results[1].generations
+    assert results[0].tokens.scored * 100 == results[1].tokens.scored
+
+
+def test_a_scorer_that_reads_nothing_costs_nothing() -> None:
+    plan = SearchPlan(PROBLEM, Swires(), budget=Budget(max_total_tokens=600))
+    free, reading = (searched(plan, ScriptedEngine(), ScriptedScorer(tokens_each=each))[0] for each in (0, 1))
+    assert free.generations > reading.generations
+
+
 def test_a_parent_without_room_for_more_is_not_sampled() -> None:
     @dataclass(frozen=True)
     class TwoLengths(Wandering):
