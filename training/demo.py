@@ -42,12 +42,12 @@ class Recipe:
     sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
-    steps: int = 2700
+    steps: int = 3100
     judging_from: int = 1700
     rounds: int = 2
     round_samples: int = 2048
     batch: int = 32
-    judged_share: float = 0.375
+    judged_share: float = 0.5
     peak_lr: float = 1e-3
     warmup: int = 100
     weight_decay: float = 0.05
