@@ -14,8 +14,8 @@ def image() -> Image.Image:
     """A red circle and a blue square, as in the demo task."""
     scene = Image.new("RGB", (64, 64), "white")
     draw = ImageDraw.Draw(scene)
-    draw.ellipse((8, 8, 28, 28), "red")
-    draw.rectangle((36, 36, 56, 56), "blue")
+    draw.ellipse((9, 9, 22, 22), "red")
+    draw.rectangle((41, 41, 54, 54), "blue")
     return scene
 
 

@@ -142,9 +142,12 @@ async def test_live_text_comes_in_pieces_and_is_the_same(engine: "AnyEngine", pr
 
 
 async def test_a_seed_and_an_index_make_a_candidate(engine: "AnyEngine", problem: Problem) -> None:
-    hot = Sampling(temperature=1.5, top_p=1.0, max_tokens=40)
+    hot = Sampling(temperature=2.0, top_p=1.0, max_tokens=80)
     drawn = [
-        [each.text for each in await sample(engine, problem, n=n, sampling=replace(hot, seed=seed))]
+        [
+            each.text
+            for each in await sample(engine, problem, stage=Stage.CAPTION, n=n, sampling=replace(hot, seed=seed))
+        ]
         for n, seed in ((3, 1), (3, 1), (1, 3), (3, 9))
     ]
     assert drawn[0] == drawn[1]

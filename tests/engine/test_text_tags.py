@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from PIL import Image
 
+from server import sample
 from swires.errors import EngineError
 from swires.stages import TAGS, Stage
 from swires.types import Sampling
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 QUESTION = {"type": "text", "text": "Subtract all red circles. How many objects are left?"}
 CHAT = [{"role": "user", "content": [{"type": "image"}, QUESTION]}]
-IMAGE = Image.new("RGB", (64, 64), "white")
+IMAGE = sample.image()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from server import sample
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import TAGS, Stage
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BLOCK = 32
-IMAGE = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+IMAGE = sample.image()
 UNENDING = Sampling(temperature=1.5, top_p=1.0, max_tokens=900)
 
 

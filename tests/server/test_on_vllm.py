@@ -135,4 +135,5 @@ async def test_tags_that_a_user_types_do_not_mix_with_the_stages(client: httpx.A
     reply = await client.post("/v1/chat/completions", json=chat(messages=[{"role": "user", "content": parts}]))
     assert reply.status_code == 200
     told = reply.json()["swires"]["stages"]
-    assert [stage["stage"] for stage in told if stage["stage"] == "CONCLUSION"] == ["CONCLUSION"]
+    assert [stage["stage"] for stage in told].count("CONCLUSION") <= 1
+    assert all("7" not in stage["text"] for stage in told if stage["stage"] == "CONCLUSION")

@@ -9,11 +9,12 @@ import pytest
 
 from server import checkpoint as checkpoints
 from server.scorer.verifier import Verifier
-from swires.parser import parse
+from swires.expansion import Draft
+from swires.parser import Section, parse
 from swires.stages import Stage
 from swires.types import ROOT, Candidate, Problem, Sampling, Trajectory
 from training.tasks.example import Example
-from training.tasks.scenes import COLORS, scenes
+from training.tasks.scenes import scenes
 
 if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
@@ -53,25 +54,31 @@ async def test_greedy_answers_have_four_stages_and_are_often_right(
     assert num_right >= 0.4 * COUNT
 
 
-def until(stage: Stage, engine: "VllmEngine", text: str) -> Trajectory:
-    return ROOT.then(Candidate(0, stage, text, engine.encode(text), "stop"))
+async def captioned(engine: "VllmEngine", problem: Problem) -> list[Trajectory]:
+    """Four samples through CAPTION."""
+    drafts = {index: Draft(index) for index in range(4)}
+    stream = engine.generate(problem, (), stage=Stage.CAPTION, n=4, sampling=Sampling(max_tokens=200, seed=SEED))
+    async with aclosing(stream) as chunks:
+        async for chunk in chunks:
+            drafts[chunk.index].text += chunk.text
+            drafts[chunk.index].token_ids += chunk.token_ids
+    return [ROOT.then(Candidate(each.id, Stage.CAPTION, each.text, each.token_ids, "stop")) for each in drafts.values()]
 
 
-async def test_the_verifier_prefers_what_is_right(
+async def test_the_verifier_ranks_right_captions_above_wrong_ones(
     vllm_engine: "VllmEngine", checkpoint: Path, examples: list[Example]
 ) -> None:
     tokens = checkpoints.load(str(checkpoint)).verifier
     assert tokens is not None
     verifier = Verifier(vllm_engine, tokens)
-    num_preferred = 0
+    scores: dict[bool, list[float]] = {True: [], False: []}
     for example in examples:
         problem = await rendered(vllm_engine, example)
-        beginning = example.text.partition(Stage.REASONING.opening)[0]
-        color = next(color for color in COLORS if color in example.stages[Stage.CAPTION])
-        other = next(color for color in COLORS if color not in example.stages[Stage.CAPTION])
-        before, caption = beginning.split(Stage.CAPTION.opening)
-        wrong = before + Stage.CAPTION.opening + caption.replace(color, other, 1)
-        right_one, wrong_one = (until(Stage.CAPTION, vllm_engine, text) for text in (beginning, wrong))
-        scores = (await verifier.measure(problem, [right_one, wrong_one])).values
-        num_preferred += scores[0] > scores[1]
-    assert num_preferred >= 0.75 * COUNT
+        trajectories = await captioned(vllm_engine, problem)
+        measured = await verifier.measure(problem, trajectories)
+        truth = Section(Stage.CAPTION, example.stages[Stage.CAPTION])
+        for trajectory, score in zip(trajectories, measured.values, strict=True):
+            scores[truth in parse(trajectory.text)].append(score)
+    pairs = list(itertools.product(scores[True], scores[False]))
+    assert len(pairs) > 500
+    assert sum(right > wrong for right, wrong in pairs) / len(pairs) > 0.65  # the area under the ROC curve
