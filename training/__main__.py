@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 from pathlib import Path
 
 from training.data.commands import add_data
@@ -62,15 +63,21 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from training.evaluate import Arm, evaluate, problems, table
+    from training.evaluate import Arm, EvaluationError, evaluate, problems, table
 
     arms = [Arm.parse(text) for text in arguments.policies]
     record = arguments.record or Path(f"training/runs/{arguments.task}-{arguments.problems}-{arguments.seed}.jsonl")
     record.parent.mkdir(parents=True, exist_ok=True)
     examples = problems(arguments.task, arguments.problems, arguments.seed)
-    answers = asyncio.run(
-        evaluate(arguments.url, examples, arms, seed=arguments.seed, concurrency=arguments.concurrency, record=record)
+    if record.exists():
+        print(f"Goes on from {record}; answers of another checkpoint need another --record", file=sys.stderr)
+    asked = evaluate(
+        arguments.url, examples, arms, seed=arguments.seed, concurrency=arguments.concurrency, record=record
     )
+    try:
+        answers = asyncio.run(asked)
+    except EvaluationError as error:
+        sys.exit(f"evaluate: {error}")
     print(f"{arguments.task}, {len(examples)} problems, seed {arguments.seed}\n{table(answers, arms)}")
 
 

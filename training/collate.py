@@ -58,6 +58,10 @@ class Collator:
     def length(self, example: Example) -> int:
         return len(self.prompt(example.question)) + len(self.encode(example.text)) + 1
 
+    def fits(self, one: Judged) -> bool:
+        """Whether one of LENGTHS is long enough for it."""
+        return len(self._judged(one).ids) <= LENGTHS[-1]
+
     def __call__(self, examples: Sequence[Example], judged: Sequence[Judged] = ()) -> Batch:
         rows = [self._learned(example) for example in examples] + [self._judged(one) for one in judged]
         length = next(length for length in LENGTHS if length >= max(len(row.ids) for row in rows))

@@ -8,6 +8,7 @@ against the truth, and "+" or "-" after it is learned beside the tasks, in the s
 import copy
 import itertools
 import json
+import math
 import random
 import shutil
 import time
@@ -20,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from swires.stages import Stage
 from training.checkpoint import export
 from training.collate import Batch, Collator, Judged, pixels
 from training.model import make_model, make_tokenizer
@@ -117,8 +119,6 @@ class DemoRun:
             rng.choice(self.easy) if rng.random() < self.recipe.easy_vqa_share else next(stream) for _ in range(count)
         ]
 
-    # -- the stream of batches
-
     def _batches(self) -> Iterator[list[Example]]:
         """From the current step on: scenes of like length, easy-VQA spread evenly among them."""
         batch, per_chunk = self.recipe.batch, 16
@@ -145,8 +145,6 @@ class DemoRun:
         grown = min(1.0, (step + 1) / self.recipe.curriculum)
         objects, steps = (1, 2 + round(grown * (MAX_OBJECTS - 2))), (1, 1 + round(grown * 2))
         return scenes(rng.getrandbits(62), objects=objects, steps=steps)
-
-    # -- one step
 
     def _train(self, examples: list[Example]) -> float:
         judged = self._judged_batch(examples)
@@ -179,10 +177,8 @@ class DemoRun:
 
     def _lr(self) -> float:
         recipe = self.recipe
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.step / recipe.steps)).item())
+        cosine = 0.5 * (1 + math.cos(math.pi * self.step / recipe.steps))
         return recipe.peak_lr * min(1.0, (self.step + 1) / recipe.warmup) * (0.02 + 0.98 * cosine)
-
-    # -- judging one's own stages
 
     def _judged_batch(self, examples: list[Example]) -> list[Judged]:
         """For a share of the batch, of a length like the rest's, about half of them with a fault somewhere; none before
@@ -207,7 +203,7 @@ class DemoRun:
         examples = list(itertools.islice(stream, self.recipe.round_samples))
         answers = self.answer(examples, temperature=self.recipe.temperature, seed=number, what="sampling")
         judged = [self.collate.judge(example, ids) for example, ids in zip(examples, answers, strict=True)]
-        return [one for one in judged if len(one.verdicts) == 4]
+        return [one for one in judged if len(one.verdicts) == len(Stage) and self.collate.fits(one)]
 
     @torch.no_grad()
     def answer(
@@ -265,8 +261,6 @@ class DemoRun:
         with (self.folder / "history.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         return row
-
-    # -- the folder
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         some = itertools.islice(scenes(self.recipe.seed), 4000)

@@ -67,10 +67,27 @@ def problems(task: str, count: int, seed: int) -> list[Example]:
 async def evaluate(
     url: str, examples: Sequence[Example], arms: Sequence[Arm], *, seed: int, concurrency: int, record: Path
 ) -> list[Answered]:
-    """Ask every arm every problem, problem by problem; answers in `record` are not asked again."""
+    """Ask every arm every problem, problem by problem; answers in `record` are not asked again.
+
+    Raises EvaluationError.
+    """
     done = _recorded(record)
     known = {(one.arm, one.problem) for one in done}
     waiting = [(arm, at) for at in range(len(examples)) for arm in arms if (arm.name, at) not in known]
+    try:
+        done += await _asked(url, examples, waiting, seed, concurrency, record)
+    except ExceptionGroup as group:
+        first = group.exceptions[0]
+        if isinstance(first, EvaluationError | httpx.HTTPError):
+            raise EvaluationError(f"{url}: {first}") from first
+        raise
+    return [one for one in done if one.problem < len(examples) and one.arm in {arm.name for arm in arms}]
+
+
+async def _asked(
+    url: str, examples: Sequence[Example], waiting: Sequence[tuple[Arm, int]], seed: int, concurrency: int, record: Path
+) -> list[Answered]:
+    done: list[Answered] = []
     room = asyncio.Semaphore(concurrency)
     with record.open("a") as file, tqdm(total=len(waiting), unit="answer") as bar:
         async with httpx.AsyncClient(base_url=url, timeout=600) as client, asyncio.TaskGroup() as group:
@@ -89,7 +106,7 @@ async def evaluate(
             for arm, at in waiting:
                 await room.acquire()
                 group.create_task(ask(arm, at))
-    return [one for one in done if one.problem < len(examples) and one.arm in {arm.name for arm in arms}]
+    return done
 
 
 def _recorded(record: Path) -> list[Answered]:

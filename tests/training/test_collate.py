@@ -69,3 +69,10 @@ def test_the_verifier_is_asked_as_if_the_transcript_ended_with_the_stage(
         assert seen == [*range(prompt + end), at]
         assert batch.position_ids[0, at] == prompt + end
         assert collate.tokenizer.decode([int(batch.targets[0, at])]) == ("+" if right else "-")
+
+
+def test_a_rambling_transcript_fits_no_length(collate: Collator, examples: list[Example]) -> None:
+    example = examples[0]
+    assert collate.fits(collate.judge(example, collate.encode(example.text)))
+    rambling = example.text.replace("<REASONING>", "<REASONING>" + "small red circle, " * 100)
+    assert not collate.fits(collate.judge(example, collate.encode(rambling)))

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from training.evaluate import Answered, Arm, bootstrap, problems, table, wilson
+from training.evaluate import Answered, Arm, EvaluationError, bootstrap, evaluate, problems, table, wilson
 
 
 def answered(arm: str, problem: int, content: str, tokens: int = 10) -> Answered:
@@ -38,6 +40,14 @@ def test_the_table_compares_with_the_first_arm() -> None:
     assert "80.0%" in swires
     assert "+30.0" in swires
     assert "50" in swires.split()
+
+
+async def test_a_server_that_is_not_there_is_told(tmp_path: Path, unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    with pytest.raises(EvaluationError, match=url):
+        await evaluate(
+            url, problems("scenes", 1, 1), [Arm.parse("greedy")], seed=1, concurrency=1, record=tmp_path / "answers"
+        )
 
 
 def test_problems_are_the_same_for_a_seed() -> None:
