@@ -1,5 +1,6 @@
 """Transcripts to padded tensors, with a branch after each stage where the verifier is asked."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from swires.stages import Stage
 from training.model import ASK, ASSISTANT, END, IMAGE_MEAN, IMAGE_SEQ_LEN, IMAGE_STD, NO, USER, YES, token_id
 from training.tasks.example import Example
 
-LENGTHS = (80, 136, 184, 296)
+LENGTHS = (112, 136, 160, 208, 264)
 """Batches are padded to one of these, so that the compiled model meets few shapes."""
 
 JUDGED_WEIGHT = 0.5
@@ -136,9 +137,10 @@ def _right(stage: Stage, text: str, example: Example) -> bool:
 
 
 def _result(reasoning: str) -> str:
-    """The number that the last sentence of a scene's reasoning states."""
-    words = reasoning.rpartition("\n")[2].partition(" go. ")
-    return (words[2] or words[0].partition(": ")[2]).partition(" ")[0]
+    """How many the last line of a scene's reasoning says are left."""
+    last = reasoning.rpartition("\n")[2]
+    found = re.search(r"(\d+) stay", last) or re.search(r": (\d+) of \d+ count", last)
+    return found[1] if found else ""
 
 
 def _mask(row: _Row, length: int) -> Tensor:

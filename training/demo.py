@@ -44,10 +44,11 @@ class Recipe:
     sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
-    steps: int = 3100
-    judging_from: int = 1700
-    rounds: int = 2
-    round_samples: int = 2048
+    steps: int = 4800
+    judging_from: int = 2800
+    rounds: int = 4
+    round_scenes: int = 512
+    samples_per_scene: int = 4
     batch: int = 32
     judged_share: float = 0.5
     peak_lr: float = 1e-3
@@ -57,7 +58,7 @@ class Recipe:
     easy_vqa_share: float = 0.2
     temperature: float = 0.7
     save_every: int = 125
-    evaluate_every: int = 250
+    evaluate_every: int = 400
     compile: bool = True
 
     @property
@@ -200,7 +201,8 @@ class DemoRun:
 
     def _sample(self, number: int) -> list[Judged]:
         stream = scenes(random.Random(f"round {self.recipe.seed} {number}").getrandbits(62), objects=(2, MAX_OBJECTS))
-        examples = list(itertools.islice(stream, self.recipe.round_samples))
+        drawn = itertools.islice(stream, self.recipe.round_scenes)
+        examples = [example for example in drawn for _ in range(self.recipe.samples_per_scene)]
         answers = self.answer(examples, temperature=self.recipe.temperature, seed=number, what="sampling")
         judged = [self.collate.judge(example, ids) for example, ids in zip(examples, answers, strict=True)]
         return [one for one in judged if len(one.verdicts) == len(Stage) and self.collate.fits(one)]

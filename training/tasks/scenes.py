@@ -1,7 +1,7 @@
 """Scenes of coloured shapes with questions of several steps, drawn at random from a seed.
 
-An answer says how many before it lists them: the number must be seen at a glance, the list can be checked against it.
-So a wrong start shows later, which is what a verifier can see and a search can mend.
+An answer says how many before it tells which: the number must be seen at a glance, what follows can be checked against
+it. So a wrong start shows later, which is what a verifier can see and a search can mend.
 """
 
 import random
@@ -73,19 +73,20 @@ def scenes(
 
 def answer(things: tuple[Thing, ...], subtracted: tuple[Filter, ...], asked: Filter) -> dict[Stage, str]:
     """The four stages for `things` in reading order."""
-    left, lines = things, []
+    left, lines = dict(enumerate(things, 1)), []
     for kind in subtracted:
-        stay = tuple(thing for thing in left if not kind.admits(thing))
-        lines.append(f"{str(kind).capitalize()}: {len(left) - len(stay)} of {len(left)} go. {_list(stay, 'stay')}")
-        left = stay
+        checked, num_before = _check(left, kind), len(left)
+        left = {number: thing for number, thing in left.items() if not kind.admits(thing)}
+        lines.append(f"{kind}: {num_before - len(left)} of {num_before} go, {len(left)} stay{checked}")
     if asked != Filter():
-        left = tuple(thing for thing in left if asked.admits(thing))
-        lines.append(f"{str(asked).capitalize()}: {_list(left, 'count')}")
+        checked, num_before = _check(left, asked), len(left)
+        left = {number: thing for number, thing in left.items() if asked.admits(thing)}
+        lines.append(f"{asked}: {len(left)} of {num_before} count{checked}")
     plan = ", then ".join(str(kind) for kind in subtracted)
     return {
         Stage.SUMMARY: f"List what is there, take away {plan}, and count the {asked} left.",
-        Stage.CAPTION: _list(things, "objects"),
-        Stage.REASONING: "\n".join(lines),
+        Stage.CAPTION: f"{len(things)} objects: {', '.join(f'{number} {thing}' for number, thing in enumerate(things, 1))}.",
+        Stage.REASONING: "\n".join(line.capitalize() for line in lines),
         Stage.CONCLUSION: str(len(left)),
     }
 
@@ -113,9 +114,9 @@ def _question(rng: random.Random, subtracted: tuple[Filter, ...], asked: Filter)
     return " ".join([*(f"{verb} all {kind}." for kind in subtracted), f"How many {asked} are left?"])
 
 
-def _list(things: tuple[Thing, ...], noun: str) -> str:
-    items = ", ".join(f"{number} {thing}" for number, thing in enumerate(things, 1))
-    return f"{len(things)} {noun}: {items}." if things else f"0 {noun}."
+def _check(things: Mapping[int, Thing], kind: Filter) -> str:
+    items = ", ".join(f"{number} {'yes' if kind.admits(thing) else 'no'}" for number, thing in things.items())
+    return f": {items}." if things else "."
 
 
 def _draw(rng: random.Random, places: Mapping[int, Thing]) -> Image.Image:
