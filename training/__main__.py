@@ -31,8 +31,8 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     import torch
 
-    from training.curve import draw_curve
-    from training.demo import DemoRun, Recipe
+    from training.demo.curve import draw_curve
+    from training.demo.run import DemoRun, Recipe
 
     torch.set_num_threads(arguments.threads)
     recipe = Recipe(seed=arguments.seed)

@@ -1,21 +1,16 @@
-"""A folder that the server can load: bf16 safetensors, processor, chat template and `swires.json`."""
+"""What the server reads beside the weights: `swires.json`, which says how the stages are marked and judged."""
 
-import copy
 import json
 from pathlib import Path
+from typing import Literal
 
-from transformers import GenerationConfig, Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
+FILE_NAME = "swires.json"
+ASK, YES, NO = "<VERIFY>", "+", "-"
 
-from training.model import ASK, NO, YES, make_processor
 
-
-def export(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the checkpoint; the calibration of the scorers is added by `swires calibrate`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    model = copy.deepcopy(model).bfloat16()
-    model.generation_config = config
-    model.save_pretrained(folder)
-    make_processor(tokenizer).save_pretrained(folder)
-    facts = {"stages": {"tags": "special"}, "verifier": {"ask": ASK, "yes": YES, "no": NO}}
-    (folder / "swires.json").write_text(json.dumps(facts, indent=2) + "\n")
+def describe(folder: Path, *, tags: Literal["special", "text"], verifier: bool) -> None:
+    """Write the file; `swires calibrate` adds the calibration of the scorers."""
+    facts: dict[str, object] = {"stages": {"tags": tags}}
+    if verifier:
+        facts["verifier"] = {"ask": ASK, "yes": YES, "no": NO}
+    (folder / FILE_NAME).write_text(json.dumps(facts, indent=2) + "\n")

@@ -82,10 +82,11 @@ def answer(things: tuple[Thing, ...], subtracted: tuple[Filter, ...], asked: Fil
         checked, num_before = _check(left, asked), len(left)
         left = {number: thing for number, thing in left.items() if asked.admits(thing)}
         lines.append(f"{asked}: {len(left)} of {num_before} count{checked}")
+    listed = ", ".join(f"{number} {thing}" for number, thing in enumerate(things, 1))
     plan = ", then ".join(str(kind) for kind in subtracted)
     return {
         Stage.SUMMARY: f"List what is there, take away {plan}, and count the {asked} left.",
-        Stage.CAPTION: f"{len(things)} objects: {', '.join(f'{number} {thing}' for number, thing in enumerate(things, 1))}.",
+        Stage.CAPTION: f"{len(things)} objects: {listed}.",
         Stage.REASONING: "\n".join(line.capitalize() for line in lines),
         Stage.CONCLUSION: str(len(left)),
     }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from server import checkpoint
-from training.demo import DemoRun, Recipe
+from training.demo.run import DemoRun, Recipe
 from training.tasks.example import Example
 
 TINY = Recipe(
@@ -14,7 +14,8 @@ TINY = Recipe(
     steps=6,
     judging_from=3,
     rounds=1,
-    round_samples=4,
+    round_scenes=2,
+    samples_per_scene=2,
     batch=2,
     save_every=2,
     evaluate_every=100,

@@ -22,10 +22,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from swires.stages import Stage
-from training.checkpoint import export
-from training.collate import Batch, Collator, Judged, pixels
-from training.model import make_model, make_tokenizer
-from training.sight import learn_to_see
+from training.demo.collate import Batch, Collator, Judged, pixels
+from training.demo.model import export, make_model, make_tokenizer
+from training.demo.sight import learn_to_see
 from training.tasks.easy_vqa import easy_vqa_examples
 from training.tasks.example import Example, write_questions
 from training.tasks.scenes import MAX_OBJECTS, scenes

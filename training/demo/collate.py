@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from swires.stages import Stage
-from training.model import ASK, ASSISTANT, END, IMAGE_MEAN, IMAGE_SEQ_LEN, IMAGE_STD, NO, USER, YES, token_id
+from training.checkpoint import ASK, NO, YES
+from training.demo.model import ASSISTANT, END, IMAGE_MEAN, IMAGE_SEQ_LEN, IMAGE_STD, USER, token_id
 from training.tasks.example import Example
 
 LENGTHS = (112, 136, 160, 208, 264)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import Idefics3ForConditionalGeneration
 
 from swires.stages import Stage
-from training.collate import pixels
+from training.demo.collate import pixels
 from training.tasks import easy_vqa, scenes
 from training.tasks.example import Example
 

@@ -1,9 +1,12 @@
 """The embedded checkpoint's model: an Idefics3 small enough to be trained on a CPU, its tokenizer and processor."""
 
+import copy
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GenerationConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
@@ -12,10 +15,10 @@ from transformers import (
 )
 
 from swires.stages import TAGS
+from training.checkpoint import ASK, describe
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
 IMAGE_TOKENS = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-ASK, YES, NO = "<VERIFY>", "+", "-"
 IMAGE_SIDE, PATCH, SHUFFLE = 64, 8, 2
 IMAGE_MEAN, IMAGE_STD = 0.93, 0.3  # the light background comes out near 0
 IMAGE_SEQ_LEN = (IMAGE_SIDE // PATCH // SHUFFLE) ** 2
@@ -100,3 +103,13 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGene
         },
     )
     return Idefics3ForConditionalGeneration(config)
+
+
+def export(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a folder that the server can load, in bf16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = copy.deepcopy(model).bfloat16()
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model.save_pretrained(folder)
+    make_processor(tokenizer).save_pretrained(folder)
+    describe(folder, tags="special", verifier=True)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from swires.stages import Stage
-from training.collate import Collator, pixels
-from training.model import make_processor, make_tokenizer
+from training.demo.collate import Collator, pixels
+from training.demo.model import make_processor, make_tokenizer
 from training.tasks.example import Example
 from training.tasks.scenes import scenes
 
