@@ -153,7 +153,9 @@ class Deltas:
 
 
 def finish_reason(result: SearchResult) -> str:
-    return "stop" if result.answer.last.finish_reason == "stop" else "length"
+    """`length` too where a limit ended the search between stages, with no room for a conclusion."""
+    last = result.answer.last
+    return "stop" if last.finish_reason == "stop" and last.stage is Stage.CONCLUSION else "length"
 
 
 def traced(node: Node) -> Json:

@@ -145,6 +145,13 @@ async def test_max_tokens_bounds_the_answer(client: httpx.AsyncClient) -> None:
         assert reply["swires"]["tokens"]["winner"] == 5
 
 
+async def test_an_answer_that_ends_with_an_earlier_stage_is_cut(client: httpx.AsyncClient) -> None:
+    summary = (await ask(client)).json()["swires"]["stages"][0]
+    reply = (await ask(client, max_tokens=summary["tokens"])).json()
+    assert [stage["stage"] for stage in reply["swires"]["stages"]] == ["SUMMARY"]
+    assert reply["choices"][0]["finish_reason"] == "length"
+
+
 @pytest.mark.parametrize("policy", ["greedy", "best_of_n"])
 async def test_a_whole_answer_may_be_longer_than_a_stage(
     started: Started, monkeypatch: pytest.MonkeyPatch, policy: str
