@@ -28,7 +28,7 @@ class Expansion:
 
     What still runs at `deadline` is cut. A candidate that is cut, by time or by length, is not scored and loses. When
     the scorer fails, or has not answered half-way from there to the end of the search's time, all others count as
-    average: `degraded`.
+    average: `degraded`. What reads the same to the last token as a trajectory `known` to the search has its score.
     """
 
     expand: Expand
@@ -40,6 +40,7 @@ class Expansion:
     emit: Emit
     first_id: int
     deadline: float
+    known: dict[tuple[int, ...], float] = field(default_factory=dict)
     degraded: bool = field(default=False, init=False)
     _grown: list[tuple[Trajectory, Candidate]] = field(default_factory=list, init=False)
     _arrivals: asyncio.Queue[Trajectory] = field(default_factory=asyncio.Queue, init=False)
@@ -107,24 +108,37 @@ class Expansion:
         self.emit(CandidateFinished(candidate, parent.last.id if parent.candidates else None))
 
     async def _score(self) -> None:
-        """What arrives while the scorer is busy is its next batch."""
+        """What arrives while the scorer is busy is its next batch; one that compares waits for all."""
         num_expected = self.expand.num_candidates
         while num_expected:
             batch = [await self._arrivals.get()]
-            while not self._arrivals.empty():
-                batch.append(self._arrivals.get_nowait())
+            while not self._arrivals.empty() or (self.scorer.compares and len(batch) < num_expected):
+                batch.append(await self._arrivals.get())
             num_expected -= len(batch)
             whole = [trajectory for trajectory in batch if trajectory.last.finish_reason == "stop"]
             if whole and not self.degraded:
                 await self._score_batch(whole)
 
     async def _score_batch(self, batch: Sequence[Trajectory]) -> None:
+        unread = {each.token_ids: each for each in batch if each.token_ids not in self.known}
+        asked = batch if self.scorer.compares else tuple(unread.values())
+        values = await self._values(asked)
+        if self.degraded:
+            return
+        self.known.update(zip((each.token_ids for each in asked), values, strict=True))
+        for trajectory in batch:
+            self._note(trajectory.last, self.known[trajectory.token_ids])
+
+    async def _values(self, batch: Sequence[Trajectory]) -> tuple[float, ...]:
+        """None where the scorer fails, which makes this `degraded`."""
+        if not batch:
+            return ()
         try:
             async with asyncio.timeout_at((self.deadline + self.spend.deadline) / 2):
                 scores = await self.scorer.score(self.problem, batch)
         except (ScorerError, TimeoutError):
             self.degraded = True
-            return
+            return ()
         if scores.num_tokens:  # else the scorer has read nothing: some go by the likelihood alone
             self.spend.num_read_tokens += sum(len(trajectory.last.token_ids) for trajectory in batch)
         self.spend.num_scored_tokens += scores.num_tokens
@@ -132,9 +146,8 @@ class Expansion:
         self.spend.num_cached_tokens += scores.num_cached_tokens
         if len(scores.values) != len(batch) or not all(map(math.isfinite, scores.values)):
             self.degraded = True
-            return
-        for trajectory, score in zip(batch, scores.values, strict=True):
-            self._note(trajectory.last, score)
+            return ()
+        return scores.values
 
     def _note(self, candidate: Candidate, score: float) -> None:
         leads = score > max(self._scores.values(), default=-math.inf)

@@ -54,6 +54,11 @@ class Scorer(Protocol):
         """Whether candidates must carry their log-probability."""
         ...
 
+    @property
+    def compares(self) -> bool:
+        """Whether a score depends on the other candidates too: all of an expansion are then scored at once."""
+        ...
+
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         """Score the newest candidate of each trajectory. Raises ScorerError, which the search survives, EngineError."""
         ...

@@ -45,6 +45,7 @@ class Search:
         self.spend = Spend(plan.budget, asyncio.get_running_loop().time)
         self.record = Record(emit)
         self.num_expands = 0
+        self.known_scores: dict[tuple[int, ...], float] = {}
         self.scorer_degraded = False
 
     async def follow(self, flow: Flow) -> Outcome:
@@ -86,6 +87,7 @@ class Search:
             emit=self.emit,
             first_id=self.record.next_id,
             deadline=allowed.deadline,
+            known=self.known_scores,
         )
         grown = await expansion.run()
         self.record.add(expand, grown)

@@ -73,6 +73,7 @@ class Recorder:
     """Notes what all of the scorers make of each candidate; the first of them decides how the sampling goes on."""
 
     needs_likelihood = True
+    compares = True  # some do, and each candidate is to be measured, the same or not
 
     def __init__(self, scorers: Mapping[str, RawScorer]) -> None:
         self._scorers = scorers

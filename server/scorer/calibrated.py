@@ -23,6 +23,10 @@ class Calibrated:
     def needs_likelihood(self) -> bool:
         return self._raw.needs_likelihood
 
+    @property
+    def compares(self) -> bool:
+        return self._raw.compares
+
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         measured = await self._raw.measure(problem, trajectories)
         usual = [self._calibration[stage_judged(trajectory)] for trajectory in trajectories]

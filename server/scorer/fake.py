@@ -11,6 +11,7 @@ class FakeScorer:
     """A score is a function of the trajectory's text alone, spread as a calibrated scorer's would be."""
 
     needs_likelihood = False
+    compares = False
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         return Scores(tuple(Random(trajectory.text).gauss(0, 1) for trajectory in trajectories))

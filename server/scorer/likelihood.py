@@ -11,6 +11,7 @@ class Likelihood:
     """The raw score is the candidate's mean log-probability of a token, in nats."""
 
     needs_likelihood = True
+    compares = False
 
     async def measure(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         means = [trajectory.last.mean_logprob for trajectory in trajectories]

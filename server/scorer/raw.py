@@ -15,6 +15,9 @@ class RawScorer(Protocol):
     @property
     def needs_likelihood(self) -> bool: ...
 
+    @property
+    def compares(self) -> bool: ...
+
     async def measure(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         """Judge the newest candidate of each trajectory on the scorer's own scale. Raises ScorerError, EngineError."""
         ...

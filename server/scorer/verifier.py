@@ -13,6 +13,7 @@ class Verifier:
     """The raw score is log P(yes) - log P(no), in nats, with the image and all earlier stages in view."""
 
     needs_likelihood = False
+    compares = False
 
     def __init__(self, engine: LabelReader, tokens: VerifierTokens) -> None:
         """Raises ScorerError when an answer of the verifier is not a single token."""

@@ -14,6 +14,7 @@ CALIBRATION = {stage: Deviation(mean=stage.value, std=stage.value + 1) for stage
 
 class Sevens:
     needs_likelihood = True
+    compares = False
 
     async def measure(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         return Scores((7.0,) * len(trajectories), 5, 6)

@@ -146,6 +146,7 @@ class ScriptedScorer:
     seconds: float = 0.0
     tokens_each: int = 1
     needs_likelihood: bool = False
+    compares: bool = False
     batches: list[tuple[Trajectory, ...]] = field(default_factory=list)
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:

@@ -252,6 +252,26 @@ def test_scores_are_asked_for_as_candidates_arrive() -> None:
     assert [each.id for each in events if isinstance(each, StageLeading)] == [3, 2, 0]
 
 
+def test_candidates_that_read_the_same_are_scored_once_in_a_search() -> None:
+    """In the second round the captions and the reasonings of the first come again."""
+    engine = ScriptedEngine(lambda request, index: Line(tagged(request.stage, index // 2)))
+    scorer = ScriptedScorer(lambda trajectory: -1.0)
+    policy = Swires(max_retraces=1)
+    result, events = searched(SearchPlan(PROBLEM, policy), engine, scorer)
+    texts = [trajectory.text for batch in scorer.batches for trajectory in batch]
+    assert len(texts) == len(set(texts)) == 2 + 1 + 1  # captions, reasonings of the first caption, conclusions
+    assert len([each for each in events if isinstance(each, CandidateScored)]) == result.generations - 1
+    assert result.tokens.scored == len(texts)
+    assert {node.score for node in result.nodes[1:]} == {-1.0}
+
+
+def test_a_scorer_that_compares_is_shown_all_candidates_at_once() -> None:
+    engine = ScriptedEngine(lambda request, index: Line(tagged(CONCLUSION, index // 2), 4.0 - index))
+    scorer = ScriptedScorer(by_id, compares=True)
+    searched(SearchPlan(PROBLEM, BestOfN(4)), engine, scorer)
+    assert [[each.last.id for each in batch] for batch in scorer.batches] == [[3, 2, 1, 0]]
+
+
 def test_what_the_engine_is_asked_for() -> None:
     engine, scorer = ScriptedEngine(), ScriptedScorer(by_id, needs_likelihood=True)
     searched(SearchPlan(PROBLEM, Swires(), Sampling(temperature=0.5, max_tokens=99, seed=7)), engine, scorer)
@@ -297,6 +317,7 @@ class FailingScorer:
 
     values: Callable[[int], tuple[float, ...]] | None
     needs_likelihood: bool = False
+    compares: bool = False
     num_calls: int = 0
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
