@@ -22,8 +22,9 @@ from server.checkpoint import Calibration, Checkpoint
 from server.engine.labels import LabelReader
 from server.scorer.calibrate import calibrate
 from server.scorer.calibrated import Calibrated, require_all_stages
+from server.scorer.consensus import Consensus
 from server.scorer.questions import Question, read_questions
-from server.scorer.raw import raw_scorers, scorer_names
+from server.scorer.raw import raw_scorers
 from server.serve import SIGNALS, bound, serve
 from server.settings import Settings
 from swires.errors import SwiresError
@@ -121,23 +122,27 @@ async def _calibrate(
 
 
 def chosen_scorers(known: Checkpoint, names: Sequence[str]) -> tuple[str, ...]:
-    """The scorers to offer, without names all that are calibrated. Raises StartError, ScorerError."""
-    possible = scorer_names(known)
+    """The scorers to offer, without names all that are ready, the best first. Raises StartError, ScorerError."""
+    possible = ("likelihood", "consensus") if known.verifier is None else ("verifier", "likelihood", "consensus")
     for name in names:
         if name not in possible:
             raise StartError(f"--scorers: the checkpoint has no scorer {name!r}, only {', '.join(possible)}")
-    chosen = tuple(names) or tuple(name for name in possible if name in known.calibration)
-    if not chosen:
-        raise StartError("the checkpoint has no calibrated scorer: run `swires calibrate` first")
-    for name in chosen:
-        require_all_stages(known.calibration.get(name, {}))
-    return chosen
+    if not names and known.staged and not known.calibration:
+        raise StartError(
+            "the checkpoint has no calibrated scorer: run `swires calibrate` first, or serve it with --scorers consensus"
+        )
+    for name in names:
+        if name != "consensus":
+            require_all_stages(known.calibration.get(name, {}))
+    return tuple(names) or tuple(name for name in possible if name in {*known.calibration, "consensus"})
 
 
 def make_scorers(engine: LabelReader, known: Checkpoint, names: Sequence[str]) -> dict[str, Scorer]:
     """The scorers `names`, which are among those of the checkpoint. Raises ScorerError."""
     raw = raw_scorers(engine, known)
-    return {name: Calibrated(raw[name], known.calibration[name]) for name in names}
+    return {
+        name: Consensus() if name == "consensus" else Calibrated(raw[name], known.calibration[name]) for name in names
+    }
 
 
 def _greet(sock: socket.socket, settings: Settings) -> None:

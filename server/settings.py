@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
     scorers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
-        (), description="scorers to offer, the first is the default: verifier,likelihood; by default those calibrated"
+        (),
+        description="scorers to offer, the first is the default: verifier,likelihood,consensus; by default those ready",
     )
     policy: PolicyName = Field("swires", description="search policy of requests that name none")
     preset: PresetName = Field("balanced", description="preset of requests that name none")

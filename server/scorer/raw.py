@@ -23,13 +23,8 @@ class RawScorer(Protocol):
         ...
 
 
-def scorer_names(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The scorers that the checkpoint is good for, the best one first."""
-    return ("likelihood",) if checkpoint.verifier is None else ("verifier", "likelihood")
-
-
 def raw_scorers(engine: LabelReader, checkpoint: Checkpoint) -> dict[str, RawScorer]:
-    """Those of `scorer_names`, in that order. Raises ScorerError."""
+    """Those that the checkpoint is good for and that need calibration, the best one first. Raises ScorerError."""
     scorers: dict[str, RawScorer] = {}
     if checkpoint.verifier is not None:
         scorers["verifier"] = Verifier(engine, checkpoint.verifier)

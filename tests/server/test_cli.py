@@ -108,20 +108,30 @@ def test_a_mistake_in_the_environment_names_its_option(monkeypatch: pytest.Monke
 
 def test_scorers_are_those_that_are_calibrated_unless_named() -> None:
     both = known(verifier=VERIFIER, calibration={"likelihood": CALIBRATED, "verifier": CALIBRATED})
-    assert chosen_scorers(both, ()) == ("verifier", "likelihood")
+    assert chosen_scorers(both, ()) == ("verifier", "likelihood", "consensus")
     assert chosen_scorers(both, ("likelihood",)) == ("likelihood",)
-    assert chosen_scorers(known(calibration={"likelihood": CALIBRATED}), ()) == ("likelihood",)
+    assert chosen_scorers(known(calibration={"likelihood": CALIBRATED}), ()) == ("likelihood", "consensus")
     assert list(make_scorers(FakeEngine(), both, ("likelihood", "verifier"))) == ["likelihood", "verifier"]
+
+
+def test_a_checkpoint_of_which_nothing_is_known_is_searched_by_consensus() -> None:
+    assert chosen_scorers(Checkpoint(), ()) == ("consensus",)
+    assert list(make_scorers(FakeEngine(), Checkpoint(), ("consensus",))) == ["consensus"]
 
 
 @pytest.mark.parametrize(
     ("parts", "arguments", "line"),
     [
-        ({}, (), "swires: the checkpoint has no calibrated scorer: run `swires calibrate` first\n"),
+        (
+            {},
+            (),
+            "swires: the checkpoint has no calibrated scorer: run `swires calibrate` first, or serve it with "
+            "--scorers consensus\n",
+        ),
         (
             {},
             ("--scorers", "verifier"),
-            "swires: --scorers: the checkpoint has no scorer 'verifier', only likelihood\n",
+            "swires: --scorers: the checkpoint has no scorer 'verifier', only likelihood, consensus\n",
         ),
         (
             {"verifier": VERIFIER},
