@@ -10,8 +10,8 @@ PROBLEM = Problem("prompt", 10)
 def ending(stage: Stage, *texts: str) -> list[Trajectory]:
     summary = ROOT.then(Candidate(0, Stage.SUMMARY, "<SUMMARY>The same.</SUMMARY>", (), "stop"))
     return [
-        summary.then(Candidate(id, stage, f"{stage.opening}{text}{stage.closing}", (), "stop"))
-        for id, text in enumerate(texts, 1)
+        summary.then(Candidate(number, stage, f"{stage.opening}{text}{stage.closing}", (), "stop"))
+        for number, text in enumerate(texts, 1)
     ]
 
 
@@ -23,7 +23,7 @@ async def test_conclusions_are_voted_on_whatever_their_case_and_full_stop() -> N
 
 async def test_whole_answers_are_voted_on_by_their_conclusion() -> None:
     texts = [f"<REASONING>{how}</REASONING><CONCLUSION>{what}</CONCLUSION>" for how, what in ("a4", "b4", "c5")]
-    answers = [ROOT.then(Candidate(id, Stage.CONCLUSION, text, (), "stop")) for id, text in enumerate(texts)]
+    answers = [ROOT.then(Candidate(number, Stage.CONCLUSION, text, (), "stop")) for number, text in enumerate(texts)]
     scores = await Consensus().score(PROBLEM, answers)
     assert scores.values == pytest.approx((1 / 3, 1 / 3, -1 / 3))
 
