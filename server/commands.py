@@ -128,9 +128,7 @@ def chosen_scorers(known: Checkpoint, names: Sequence[str]) -> tuple[str, ...]:
         if name not in possible:
             raise StartError(f"--scorers: the checkpoint has no scorer {name!r}, only {', '.join(possible)}")
     if not names and known.staged and not known.calibration:
-        raise StartError(
-            "the checkpoint has no calibrated scorer: run `swires calibrate` first, or choose --scorers consensus"
-        )
+        raise StartError("no scorer is calibrated: run `swires calibrate` first, or choose --scorers consensus")
     for name in names:
         if name != "consensus":
             require_all_stages(known.calibration.get(name, {}))

@@ -125,7 +125,7 @@ def test_a_checkpoint_of_which_nothing_is_known_is_searched_by_consensus() -> No
         (
             {},
             (),
-            "swires: the checkpoint has no calibrated scorer: run `swires calibrate` first, or choose --scorers consensus\n",
+            "swires: no scorer is calibrated: run `swires calibrate` first, or choose --scorers consensus\n",
         ),
         (
             {},
