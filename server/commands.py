@@ -20,6 +20,7 @@ from server import checkpoint, sample
 from server.app import create_app
 from server.checkpoint import Calibration, Checkpoint
 from server.engine.labels import LabelReader
+from server.preflight import check_folder
 from server.scorer.calibrate import calibrate
 from server.scorer.calibrated import Calibrated, require_all_stages
 from server.scorer.consensus import Consensus
@@ -46,6 +47,8 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     settings = settings.model_copy(update={"scorers": chosen_scorers(known, settings.scorers)})
     if not known.staged and "policy" not in settings.model_fields_set:
         settings = settings.model_copy(update={"policy": "best_of_n"})
+    if Path(settings.model).is_dir():
+        check_folder(Path(settings.model))
     with _listening_socket(settings) as sock:
         _end_at_once_on_signals()
         asyncio.run(_serve(settings, known, sock, engine_arguments))
@@ -99,6 +102,7 @@ def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> N
     if not model.is_dir():
         raise StartError(f"--model: there is no directory {model}")
     questions = read_questions(Path(options.get("questions", model / QUESTIONS_FILE)))
+    check_folder(model)
     _end_at_once_on_signals()
     calibrations = asyncio.run(_calibrate(str(model), questions, engine_arguments))
     for scorer, calibration in calibrations.items():

@@ -70,9 +70,8 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     assert told.count("\n") == 1
 
 
-def test_a_place_that_cannot_be_listened_on_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    save(str(tmp_path), known(calibration={"likelihood": CALIBRATED}))
-    serve = ("serve", "--model", str(tmp_path))
+def test_a_place_that_cannot_be_listened_on_is_one_line(capsys: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+    serve = ("serve", "--model", str(checkpoint))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, told = run(capsys, *serve, "--port", str(port))
