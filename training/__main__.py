@@ -5,6 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from training.commands import add_sft
 from training.data.commands import add_data
 
 
@@ -15,6 +16,7 @@ def main() -> None:
         commands.add_parser("demo", help="train the embedded checkpoint from its recipe; goes on where it was stopped")
     )
     _add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
+    add_sft(commands)
     add_data(commands.add_parser("data", help="check, measure, look at, make and annotate training data"))
     arguments = parser.parse_args()
     arguments.run(arguments)

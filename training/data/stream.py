@@ -23,11 +23,13 @@ AHEAD = 64
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a file, by its number from 1, and the record in it or why there is none."""
+    """A line of a file, by its number from 1, and the record in it or why there is none; the `size` of its picture
+    where that was looked at."""
 
     number: int
     text: bytes
     record: Record | Rejected
+    size: tuple[int, int] | None = None
 
 
 def stream(files: Sequence[Path]) -> IterableDataset:
@@ -67,7 +69,7 @@ def _line_and_picture(images: Path, row: Row) -> Line:
     line = _line(row)
     try:
         if isinstance(line.record, Record):
-            open_image(images, line.record.image)
+            return replace(line, size=open_image(images, line.record.image).size)
     except Rejected as rejected:
         return replace(line, record=rejected)
     return line

@@ -1,0 +1,120 @@
+"""Teaches a vision language model the four stages with TRL's trainer, and looks at what it answers meanwhile."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peft import PeftModel
+from transformers import set_seed
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer_utils import EvalLoopOutput
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from training.arguments import arguments
+from training.collate import Collator
+from training.config import Run
+from training.model import Loaded, adapters, load_model
+from training.records import RecordCollator, Records, load_records
+from training.samples import Sample, Sampler, append, metrics
+
+SHOWN = 8
+"""Samples that TensorBoard shows of an evaluation; all are in samples.jsonl."""
+
+
+class StagedTrainer(SFTTrainer):
+    """SFTTrainer, whose evaluations also measure what the model answers."""
+
+    def __init__(self, *, sampler: Sampler | None, **trained: Any) -> None:
+        super().__init__(**trained)
+        self._sampler = sampler
+        if isinstance(self.model, PeftModel):
+            _give_bias(self.model)
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self._sampler is not None:
+            samples = self._sampler(self.model, self.state.global_step)
+            output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics(samples).items()})
+            if self.is_world_process_zero():
+                self._show(samples)
+        return output
+
+    def _show(self, samples: Sequence[Sample]) -> None:
+        append(samples, Path(self.args.output_dir) / "samples.jsonl")
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+                callback.tb_writer.add_text("samples", _page(samples[:SHOWN]), self.state.global_step)
+
+
+def finetune(run: Run) -> None:
+    """Train as told, from the last whole checkpoint in `output_dir` where there is one. Raises ConfigError."""
+    set_seed(run.train.get("seed", SFTConfig.seed))
+    loaded = load_model(run.model)  # before the arguments, which would have DeepSpeed cut it while it is loaded
+    options = arguments(run.train)
+    folder = Path(options.output_dir)
+    collate = Collator(loaded.processor)
+    records = load_records(run.data, collate, seed=options.seed, cache=folder / "data")
+    trainer = _trainer(run, options, loaded, records, collate)
+    last = last_checkpoint(folder)
+    if trainer.is_world_process_zero():
+        _note(run, folder)
+        print(records, f"Goes on from {last}" if last else "Begins", sep="\n", file=sys.stderr)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.save_model()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest that was saved to its end; the trainer's state is the last of its files."""
+    steps = {int(path.name.partition("-")[2]): path for path in folder.glob("checkpoint-*") if _is_whole(path)}
+    return steps[max(steps)] if steps else None
+
+
+def _trainer(run: Run, options: SFTConfig, loaded: Loaded, records: Records, collate: Collator) -> StagedTrainer:
+    sampler = None
+    if records.evaluation is not None and run.evaluate.samples:
+        problems = records.evaluation.select(range(min(run.evaluate.samples, len(records.evaluation))))
+        sampler = Sampler(problems.to_list(), collate, run.data.images, run.evaluate)
+    return StagedTrainer(
+        sampler=sampler,
+        model=loaded.model,
+        args=options,
+        data_collator=RecordCollator(collate, run.data.images),
+        train_dataset=records.train,
+        eval_dataset=records.evaluation,
+        processing_class=loaded.processor,
+        peft_config=adapters(loaded, run.model.lora, run.model.frozen) if run.model.lora else None,
+    )
+
+
+def _give_bias(model: PeftModel) -> None:
+    """TRL reads the output embeddings' weight and bias, and peft's wrapper around rows that are learned has no bias."""
+    said = model.get_base_model().get_output_embeddings()
+    if not hasattr(said, "bias"):
+        said.bias = None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _note(run: Run, folder: Path) -> None:
+    """What the run was told, beside what it made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
+
+
+def _page(samples: Sequence[Sample]) -> str:
+    """Markdown, tags as they are."""
+    return "\n\n".join(
+        f"**{sample.id}** {sample.question}\n\nexpected: {sample.expected}; {'right' if sample.right else 'wrong'}, "
+        f"{'valid' if sample.valid else 'invalid'}\n\n~~~\n{sample.text}\n~~~"
+        for sample in samples
+    )
