@@ -112,7 +112,9 @@ class Collator:
         following = (*learned[1:], False)
         lasts = [id_ for id_, now, then in zip(ids, learned, following, strict=True) if now and not then]
         if len(lasts) != answers or not self._added.issuperset(lasts):
-            raise ConfigError("the chat template ends answers without a special token; the model could not learn to stop")
+            raise ConfigError(
+                "the chat template ends answers without a special token; the model could not learn to stop"
+            )
 
     def _render(self, messages: Messages, *, asking: bool = False) -> str:
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=asking)

@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from peft import PeftModel
-from transformers import set_seed
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_config import SFTConfig
@@ -19,7 +20,7 @@ from training.collate import Collator
 from training.config import Run
 from training.model import Loaded, adapters, load_model
 from training.records import RecordCollator, Records, load_records
-from training.samples import Sample, Sampler, append, metrics
+from training.samples import Generating, Sample, Sampler, append, metrics
 
 SHOWN = 8
 """Samples that TensorBoard shows of an evaluation; all are in samples.jsonl."""
@@ -34,17 +35,24 @@ class StagedTrainer(SFTTrainer):
         if isinstance(self.model, PeftModel):
             _give_bias(self.model)
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        if self._sampler is not None:
-            samples = self._sampler(self.model, self.state.global_step)
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if self._sampler is not None and output.metrics is not None:
+            samples = self._sampler(cast(Generating, self.model), self.state.global_step)
             output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics(samples).items()})
             if self.is_world_process_zero():
                 self._show(samples)
         return output
 
     def _show(self, samples: Sequence[Sample]) -> None:
-        append(samples, Path(self.args.output_dir) / "samples.jsonl")
+        append(samples, _folder(self.args) / "samples.jsonl")
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 callback.tb_writer.add_text("samples", _page(samples[:SHOWN]), self.state.global_step)
@@ -55,7 +63,7 @@ def finetune(run: Run) -> None:
     set_seed(run.train.get("seed", SFTConfig.seed))
     loaded = load_model(run.model)  # before the arguments, which would have DeepSpeed cut it while it is loaded
     options = arguments(run.train)
-    folder = Path(options.output_dir)
+    folder = _folder(options)
     collate = Collator(loaded.processor)
     records = load_records(run.data, collate, seed=options.seed, cache=folder / "data")
     trainer = _trainer(run, options, loaded, records, collate)
@@ -92,7 +100,9 @@ def _trainer(run: Run, options: SFTConfig, loaded: Loaded, records: Records, col
 
 def _give_bias(model: PeftModel) -> None:
     """TRL reads the output embeddings' weight and bias, and peft's wrapper around rows that are learned has no bias."""
-    said = model.get_base_model().get_output_embeddings()
+    base = model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    said = base.get_output_embeddings()
     if not hasattr(said, "bias"):
         said.bias = None
 
@@ -103,6 +113,11 @@ def _is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _folder(options: TrainingArguments) -> Path:
+    assert options.output_dir is not None
+    return Path(options.output_dir)
 
 
 def _note(run: Run, folder: Path) -> None:

@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
-from transformers import GenerationMixin
 
 from swires.parser import parse
 from swires.stages import Stage
@@ -37,13 +36,21 @@ class Sample:
     right: bool
 
 
+class Generating(Protocol):
+    """What models and peft's wrappers of them have in common."""
+
+    device: torch.device
+
+    def generate(self, **kwargs: Any) -> torch.Tensor: ...
+
+
 class Sampler:
     """Answers the first question of each row greedily, each process a part of them."""
 
     def __init__(self, rows: Sequence[Row], collate: Collator, images: Path, config: Evaluate) -> None:
         self.rows, self.collate, self.images, self.config = rows, collate, images, config
 
-    def __call__(self, model: GenerationMixin, step: int) -> list[Sample]:
+    def __call__(self, model: Generating, step: int) -> list[Sample]:
         """Every process calls this and has all of the answers back."""
         state = PartialState()
         with state.split_between_processes(list(range(len(self.rows))), apply_padding=True) as mine:
@@ -51,14 +58,14 @@ class Sampler:
         answered = dict(gather_object(list(zip(mine, answers, strict=True))))
         return [_sample(step, row, answered[number]) for number, row in enumerate(self.rows)]
 
-    def _answers(self, model: GenerationMixin, numbers: Sequence[int], *, show: bool, synced: bool) -> Iterator[str]:
+    def _answers(self, model: Generating, numbers: Sequence[int], *, show: bool, synced: bool) -> Iterator[str]:
         batches = range(0, len(numbers), self.config.batch)
         for at in tqdm(batches, desc="answering", unit="batch", delay=2, leave=False, disable=not show):
             rows = [self.rows[number] for number in numbers[at : at + self.config.batch]]
             yield from self._generate(model, rows, synced=synced)
 
     @torch.no_grad()
-    def _generate(self, model: GenerationMixin, rows: Sequence[Row], *, synced: bool) -> Iterator[str]:
+    def _generate(self, model: Generating, rows: Sequence[Row], *, synced: bool) -> Iterator[str]:
         images = [open_image(self.images, row["picture"]) for row in rows]
         prompts = self.collate.prompts(images, [row["turns"][0]["question"] for row in rows])
         output = model.generate(
