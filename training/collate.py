@@ -89,8 +89,8 @@ class Collator:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         learned = [any(begin <= start and end <= stop for begin, stop in spans) for start, end in offsets]
-        if not all(any(end == stop for _, end in offsets) for _, stop in spans):
-            raise ConfigError("the chat template lets a token reach beyond the end of an answer")
+        if any(start < edge < end for start, end in offsets for span in spans for edge in span):
+            raise ConfigError("the chat template lets a token reach across the beginning or the end of an answer")
         self._check_ends(ids, learned, len(spans))
         return Tokens(tuple(ids), tuple(learned))
 

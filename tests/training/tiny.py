@@ -312,6 +312,7 @@ def _llama_tokenizer(special: Sequence[str], *, pad: str) -> PreTrainedTokenizer
     """As SentencePiece makes it: a space before the first word, unknown characters as bytes."""
     bpe = Tokenizer(models.BPE(unk_token="<unk>"))
     bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bpe.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # for learning alone: no piece spans words
     named = ["<unk>", "<s>", "</s>"]
     spelled = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
