@@ -6,11 +6,12 @@ from typing import Literal
 
 FILE_NAME = "swires.json"
 ASK, YES, NO = "<VERIFY>", "+", "-"
+VERIFIER = {"ask": ASK, "yes": YES, "no": NO}
 
 
 def describe(folder: Path, *, tags: Literal["special", "text"], verifier: bool) -> None:
     """Write the file; `swires calibrate` adds the calibration of the scorers."""
     facts: dict[str, object] = {"stages": {"tags": tags}}
     if verifier:
-        facts["verifier"] = {"ask": ASK, "yes": YES, "no": NO}
+        facts["verifier"] = VERIFIER
     (folder / FILE_NAME).write_text(json.dumps(facts, indent=2) + "\n")

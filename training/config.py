@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 CONFIGS = Path(__file__).parent / "configs"
+NOTE = "run.yaml"
+"""In the folder of a run: what it was told."""
 
 Tower = Literal["vision", "projector", "language"]
 

@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from training.arguments import arguments
 from training.collate import Collator
-from training.config import Run
+from training.config import NOTE, Run
 from training.model import Loaded, adapters, load_model
 from training.records import RecordCollator, Records, load_records
 from training.samples import Generating, Sample, Sampler, append, metrics
@@ -123,7 +123,7 @@ def _folder(options: TrainingArguments) -> Path:
 def _note(run: Run, folder: Path) -> None:
     """What the run was told, beside what it made."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
+    (folder / NOTE).write_text(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False))
 
 
 def _page(samples: Sequence[Sample]) -> str:
