@@ -53,7 +53,12 @@ class Answered:
 
     @property
     def right(self) -> bool:
-        return self.content.strip().lower() == self.expected
+        return is_right(self.content, self.expected)
+
+
+def is_right(content: str, expected: str) -> bool:
+    """Letter case and the white space around do not matter."""
+    return content.strip().lower() == expected.strip().lower()
 
 
 def problems(task: str, count: int, seed: int) -> list[Example]:

@@ -15,7 +15,7 @@ def open_image(folder: Path, name: str) -> Image.Image:
     path = _path(folder, name)
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return _rgb(image)
+            return rgb(image)
     except Exception as error:  # a broken file makes pillow's decoders raise whatever they meet
         raise Rejected(Reason.IMAGE_UNREADABLE, f"{name}: {error}") from error
 
@@ -32,7 +32,8 @@ def _path(folder: Path, name: str) -> Path:
     raise Rejected(Reason.IMAGE_MISSING, name)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """Upright, transparent parts on white."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):  # 16 bits a pixel; a plain conversion would clip instead of scale
         upright = upright.convert("I").point(lambda value: value / 256).convert("L")
