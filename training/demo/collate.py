@@ -15,7 +15,7 @@ from training.checkpoint import ASK, NO, YES
 from training.demo.model import ASSISTANT, END, IMAGE_MEAN, IMAGE_SEQ_LEN, IMAGE_STD, USER, token_id
 from training.tasks.example import Example
 
-LENGTHS = (112, 136, 160, 208, 264)
+LENGTHS = (128, 152, 184, 224, 328)
 """Batches are padded to one of these, so that the compiled model meets few shapes."""
 
 JUDGED_WEIGHT = 0.5
@@ -140,7 +140,7 @@ def _right(stage: Stage, text: str, example: Example) -> bool:
 def _result(reasoning: str) -> str:
     """How many the last line of a scene's reasoning says are left."""
     last = reasoning.rpartition("\n")[2]
-    found = re.search(r"(\d+) stay", last) or re.search(r": (\d+) of \d+ count", last)
+    found = re.search(r"(\d+) stay", last) or re.search(r"(\d+) of \d+ count", last)
     return found[1] if found else ""
 
 

@@ -30,7 +30,7 @@ from training.tasks.example import Example, write_questions
 from training.tasks.scenes import MAX_OBJECTS, scenes
 
 GENERATE_BATCH = 256
-MAX_ANSWER = 260
+MAX_ANSWER = 320
 EVALUATION_SEED, CALIBRATION_SEED = 10_000_019, 20_000_003
 CALIBRATION_QUESTIONS = 200
 
@@ -43,9 +43,9 @@ class Recipe:
     sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
-    steps: int = 4800
-    judging_from: int = 2800
-    rounds: int = 4
+    steps: int = 4000
+    judging_from: int = 2200
+    rounds: int = 3
     round_scenes: int = 512
     samples_per_scene: int = 4
     batch: int = 32

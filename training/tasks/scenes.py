@@ -51,7 +51,11 @@ class Filter:
         )
 
     def __str__(self) -> str:
-        return " ".join(word for word in (self.size, self.color, f"{self.shape or 'object'}s") if word)
+        return f"{self.one}s"
+
+    @property
+    def one(self) -> str:
+        return " ".join(word for word in (self.size, self.color, self.shape or "object") if word)
 
 
 def scenes(
@@ -77,17 +81,17 @@ def answer(things: tuple[Thing, ...], subtracted: tuple[Filter, ...], asked: Fil
     for kind in subtracted:
         checked, num_before = _check(left, kind), len(left)
         left = {number: thing for number, thing in left.items() if not kind.admits(thing)}
-        lines.append(f"{kind}: {num_before - len(left)} of {num_before} go, {len(left)} stay{checked}")
+        lines.append(f"A {kind.one}? {num_before - len(left)} of {num_before} go, {len(left)} stay{checked}")
     if asked != Filter():
         checked, num_before = _check(left, asked), len(left)
         left = {number: thing for number, thing in left.items() if asked.admits(thing)}
-        lines.append(f"{asked}: {len(left)} of {num_before} count{checked}")
+        lines.append(f"A {asked.one}? {len(left)} of {num_before} count{checked}")
     listed = ", ".join(f"{number} {thing}" for number, thing in enumerate(things, 1))
     plan = ", then ".join(str(kind) for kind in subtracted)
     return {
         Stage.SUMMARY: f"List what is there, take away {plan}, and count the {asked} left.",
         Stage.CAPTION: f"{len(things)} objects: {listed}.",
-        Stage.REASONING: "\n".join(line.capitalize() for line in lines),
+        Stage.REASONING: "\n".join(lines),
         Stage.CONCLUSION: str(len(left)),
     }
 
@@ -116,7 +120,7 @@ def _question(rng: random.Random, subtracted: tuple[Filter, ...], asked: Filter)
 
 
 def _check(things: Mapping[int, Thing], kind: Filter) -> str:
-    items = ", ".join(f"{number} {'yes' if kind.admits(thing) else 'no'}" for number, thing in things.items())
+    items = ", ".join(f"{number} {thing} {'yes' if kind.admits(thing) else 'no'}" for number, thing in things.items())
     return f": {items}." if things else "."
 
 

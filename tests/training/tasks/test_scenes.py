@@ -28,9 +28,10 @@ def test_the_steps_of_an_answer_by_hand() -> None:
         Stage.SUMMARY: "List what is there, take away red circles, then small objects, and count the triangles left.",
         Stage.CAPTION: "4 objects: 1 large red circle, 2 small blue square, "
         "3 small red circle, 4 large green triangle.",
-        Stage.REASONING: "Red circles: 2 of 4 go, 2 stay: 1 yes, 2 no, 3 yes, 4 no.\n"
-        "Small objects: 1 of 2 go, 1 stay: 2 yes, 4 no.\n"
-        "Triangles: 1 of 1 count: 4 yes.",
+        Stage.REASONING: "A red circle? 2 of 4 go, 2 stay: 1 large red circle yes, 2 small blue square no, "
+        "3 small red circle yes, 4 large green triangle no.\n"
+        "A small object? 1 of 2 go, 1 stay: 2 small blue square yes, 4 large green triangle no.\n"
+        "A triangle? 1 of 1 count: 4 large green triangle yes.",
         Stage.CONCLUSION: "1",
     }
 
