@@ -1,4 +1,4 @@
-"""`python -m training sft`."""
+"""`python -m training sft` and `export`."""
 
 import argparse
 import sys
@@ -44,3 +44,53 @@ def _sft(arguments: argparse.Namespace) -> None:
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+EXPORT = """\
+Write a folder that `swires serve` loads: whole weights, with LoRA adapters merged, as safetensors; processor, chat
+template, the tokens that end an answer, and swires.json.
+
+Writes the whole folder or nothing. `swires calibrate --model FOLDER` then measures its scorers."""
+
+
+def add_export(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a run's model as a folder to serve",
+        description=EXPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="FOLDER", help="of a run, of one of its checkpoints, or any model"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the new folder")
+    parser.add_argument(
+        "--tags",
+        choices=("special", "text"),
+        help="whether a stage tag is one token or plain text (default: as the run was told)",
+    )
+    parser.add_argument(
+        "--verifier", action="store_true", help="the model can judge its stages (default: as its swires.json says)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the weights (default %(default)s)"
+    )
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from training.config import ConfigError
+    from training.export import ExportError, export
+
+    try:
+        export(
+            arguments.model,
+            arguments.out,
+            dtype=arguments.dtype,
+            tags=arguments.tags,
+            verifier=arguments.verifier,
+        )
+    except (ExportError, ConfigError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    print(f"Wrote {arguments.out}; `swires calibrate --model {arguments.out}` measures its scorers.")
