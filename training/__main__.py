@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from training.commands import add_sft
+from training.commands import add_export, add_sft
 from training.data.commands import add_data
 from training.verifier.commands import add_verifier
 
@@ -18,6 +18,7 @@ def main() -> None:
     )
     _add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
     add_sft(commands)
+    add_export(commands)
     add_data(commands.add_parser("data", help="check, measure, look at, make and annotate training data"))
     add_verifier(commands.add_parser("verifier", help="sample, label and train a verifier of stages, and measure it"))
     arguments = parser.parse_args()
