@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from datasets import Dataset
 from peft import PeftModel
-from torch.utils.data import DataLoader
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -19,19 +22,25 @@ from training.arguments import arguments
 from training.collate import Collator
 from training.config import NOTE, Run
 from training.model import Loaded, adapters, load_model
+from training.order import EpochSampler
 from training.records import RecordCollator, Records, load_records
-from training.samples import Generating, Sample, Sampler, append, metrics
+from training.samples import Generating, Questions, Sample, append, metrics
 
 SHOWN = 8
 """Samples that TensorBoard shows of an evaluation; all are in samples.jsonl."""
 
 
 class StagedTrainer(SFTTrainer):
-    """SFTTrainer, whose evaluations also measure what the model answers."""
+    """SFTTrainer, whose evaluations also measure what the model answers.
 
-    def __init__(self, *, sampler: Sampler | None, **trained: Any) -> None:
+    A checkpoint's weights are read as any other model's are. Trainer would take their names for those of its own
+    parameters, which many architectures save by other names, and would go on with weights from before the first step
+    (https://github.com/huggingface/transformers/issues/43701).
+    """
+
+    def __init__(self, *, questions: Questions | None, **trained: Any) -> None:
         super().__init__(**trained)
-        self._sampler = sampler
+        self._questions = questions
         if isinstance(self.model, PeftModel):
             _give_bias(self.model)
 
@@ -44,12 +53,43 @@ class StagedTrainer(SFTTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        if self._sampler is not None and output.metrics is not None:
-            samples = self._sampler(cast(Generating, self.model), self.state.global_step)
+        if self._questions is not None and output.metrics is not None:
+            samples = self._questions(cast(Generating, self.model), self.state.global_step)
             output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics(samples).items()})
             if self.is_world_process_zero():
                 self._show(samples)
         return output
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, RandomSampler | LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(sampler, seed, epoch=lambda: int(self.state.epoch or 0))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._holds_all_weights:
+            self._restore(resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._holds_all_weights:
+            assert self.state.best_model_checkpoint is not None
+            self._restore(self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    @property
+    def _holds_all_weights(self) -> bool:
+        """Not adapters alone, and not a part of them in each process."""
+        apart = isinstance(self.model, PeftModel) or self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return not apart
+
+    def _restore(self, checkpoint: str) -> None:
+        assert isinstance(self.model, PreTrainedModel)
+        saved = type(self.model).from_pretrained(checkpoint, dtype=self.model.dtype)
+        self.model.load_state_dict(saved.state_dict())
 
     def _show(self, samples: Sequence[Sample]) -> None:
         append(samples, _folder(self.args) / "samples.jsonl")
@@ -82,12 +122,12 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _trainer(run: Run, options: SFTConfig, loaded: Loaded, records: Records, collate: Collator) -> StagedTrainer:
-    sampler = None
+    questions = None
     if records.evaluation is not None and run.evaluate.samples:
-        problems = records.evaluation.select(range(min(run.evaluate.samples, len(records.evaluation))))
-        sampler = Sampler(problems.to_list(), collate, run.data.images, run.evaluate)
+        rows = records.evaluation.select(range(min(run.evaluate.samples, len(records.evaluation))))
+        questions = Questions(rows.to_list(), collate, run.data.images, run.evaluate)
     return StagedTrainer(
-        sampler=sampler,
+        questions=questions,
         model=loaded.model,
         args=options,
         data_collator=RecordCollator(collate, run.data.images),

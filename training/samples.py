@@ -44,7 +44,7 @@ class Generating(Protocol):
     def generate(self, **kwargs: Any) -> torch.Tensor: ...
 
 
-class Sampler:
+class Questions:
     """Answers the first question of each row greedily, each process a part of them."""
 
     def __init__(self, rows: Sequence[Row], collate: Collator, images: Path, config: Evaluate) -> None:
