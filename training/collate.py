@@ -8,6 +8,7 @@ a conversation that goes on begins like the one that does not, and so holds for 
 the template adds to prompts alone.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
+from swires.stages import TAGS
 from training.config import ConfigError
+
+_TAG = re.compile("|".join(map(re.escape, TAGS)))
 
 IGNORED = -100
 """The label that torch's cross entropy passes over."""
@@ -56,6 +60,7 @@ class Collator:
         self.processor = processor
         self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
         self._added = frozenset(self.tokenizer.added_tokens_decoder)
+        self._special = re.compile("|".join(map(re.escape, self.tokenizer.get_added_vocab())))
         self._image_tokens = cache(self._count_image_tokens)
 
     def __call__(self, chats: Sequence[Chat]) -> Mapping[str, Tensor]:
@@ -81,6 +86,14 @@ class Collator:
     def length(self, turns: Sequence[Turn], size: tuple[int, int]) -> int:
         """Tokens of a conversation about a picture of this width and height, which is not looked at."""
         return len(self.tokens(turns).ids) + self._image_tokens(size)
+
+    def special_in(self, turns: Sequence[Turn]) -> str | None:
+        """The first text in a conversation that would be read as a special token: as the end of a turn, or as a second
+        picture. The stage tags belong into answers."""
+        for turn in turns:
+            if found := self._special.search(turn["question"]) or self._special.search(_TAG.sub("", turn["answer"])):
+                return found[0]
+        return None
 
     def tokens(self, turns: Sequence[Turn]) -> Tokens:
         messages = _messages(turns)

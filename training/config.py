@@ -60,7 +60,9 @@ class Data(Section):
     @model_validator(mode="after")
     def _one_way_to_evaluate(self) -> "Data":
         if self.evaluation and self.evaluation_share:
-            raise ValueError("evaluation and evaluation_share exclude each other: set one of them to null")
+            raise ValueError(
+                "evaluation and evaluation_share exclude each other: set evaluation_share to 0 or evaluation to null"
+            )
         return self
 
 
@@ -73,12 +75,20 @@ class Evaluate(Section):
 
 
 class Run(Section):
-    """A fine-tuning. `train` is handed to trl.SFTConfig as it is."""
+    """A fine-tuning. `train` is handed to trl.SFTConfig as it is. `gamma` multiplies the learning rate after each epoch,
+    which no `lr_scheduler_type` of `train` does."""
 
     model: Model
     data: Data
     train: dict[str, Any]
+    gamma: float | None = Field(None, gt=0, le=1)
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> "Run":
+        if self.gamma is not None and "lr_scheduler_type" in self.train:
+            raise ValueError("gamma and train.lr_scheduler_type exclude each other: leave one of them out")
+        return self
 
 
 Config = TypeVar("Config", bound=Section)

@@ -1,6 +1,7 @@
 """Teaches a vision language model the four stages with TRL's trainer, and looks at what it answers meanwhile."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import yaml
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -38,9 +41,9 @@ class StagedTrainer(SFTTrainer):
     (https://github.com/huggingface/transformers/issues/43701).
     """
 
-    def __init__(self, *, questions: Questions | None, **trained: Any) -> None:
+    def __init__(self, *, questions: Questions | None, gamma: float | None, **trained: Any) -> None:
         super().__init__(**trained)
-        self._questions = questions
+        self._questions, self._gamma = questions, gamma
         if isinstance(self.model, PeftModel):
             _give_bias(self.model)
 
@@ -66,6 +69,19 @@ class StagedTrainer(SFTTrainer):
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochSampler(sampler, seed, epoch=lambda: int(self.state.epoch or 0))
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        if self._gamma is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        optimizer = optimizer or self.optimizer
+        assert optimizer is not None
+        self.lr_scheduler = StepLR(optimizer, self._steps_per_epoch(), self._gamma)
+        return self.lr_scheduler
+
+    def _steps_per_epoch(self) -> int:
+        assert isinstance(self.train_dataset, Dataset)
+        batches = math.ceil(len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size))
+        return math.ceil(batches / self.args.gradient_accumulation_steps)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self._holds_all_weights:
@@ -128,6 +144,7 @@ def _trainer(run: Run, options: SFTConfig, loaded: Loaded, records: Records, col
         questions = Questions(rows.to_list(), collate, run.data.images, run.evaluate)
     return StagedTrainer(
         questions=questions,
+        gamma=run.gamma,
         model=loaded.model,
         args=options,
         data_collator=RecordCollator(collate, run.data.images),

@@ -21,6 +21,7 @@ from training.data.rejection import Rejected
 from training.data.stream import Line, read
 
 TOO_LONG = "longer than data.max_tokens"
+SPECIAL = "with a special token of the model in a text"
 
 FEATURES = Features(
     {
@@ -102,6 +103,8 @@ def _row(line: Line, data: Data, collate: Collator) -> dict[str, Any]:
         return _rejected(line.record.reason)
     assert line.size is not None
     turns = _turns(line.record)
+    if collate.special_in(turns):
+        return _rejected(SPECIAL)
     length = collate.length(turns, line.size)
     if length > data.max_tokens:
         return _rejected(TOO_LONG)
