@@ -42,7 +42,7 @@ def arguments(train: Mapping[str, Any]) -> SFTConfig:
     try:
         return TypeAdapter(Arguments).validate_python({**train, **OURS})
     except ValidationError as error:
-        raise ConfigError(f"train.{first_error(error)}") from error
+        raise ConfigError(first_error(error, "train")) from error
     except (ValueError, ImportError) as error:
         raise ConfigError(f"train: {' '.join(str(error).split())}") from error
 

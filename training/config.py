@@ -60,9 +60,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _one_way_to_evaluate(self) -> "Data":
         if self.evaluation and self.evaluation_share:
-            raise ValueError(
-                "evaluation and evaluation_share exclude each other: set evaluation_share to 0 or evaluation to null"
-            )
+            raise ValueError("evaluation and evaluation_share exclude each other: set one of them to null or 0")
         return self
 
 
@@ -75,8 +73,8 @@ class Evaluate(Section):
 
 
 class Run(Section):
-    """A fine-tuning. `train` is handed to trl.SFTConfig as it is. `gamma` multiplies the learning rate after each epoch,
-    which no `lr_scheduler_type` of `train` does."""
+    """A fine-tuning. `train` is handed to trl.SFTConfig as it is. `gamma` multiplies the learning rate after each
+    epoch, which no `lr_scheduler_type` of `train` does."""
 
     model: Model
     data: Data
@@ -105,10 +103,12 @@ def load(kind: type[Config], file: Path, overrides: Iterable[str] = ()) -> Confi
         raise ConfigError(f"{file}: {first_error(error)}") from error
 
 
-def first_error(error: ValidationError) -> str:
-    """The first of its complaints in one line, `field: message`."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(map(str, first["loc"]))
+def first_error(error: ValidationError, section: str = "") -> str:
+    """The first of its complaints in one line, `field: message`; a field that does not exist comes before one that is
+    not set."""
+    errors = error.errors(include_url=False, include_context=False)
+    first = min(errors, key=lambda one: one["type"] == "missing")
+    where = ".".join(str(part) for part in (section, *first["loc"]) if part != "")
     message = {
         "extra_forbidden": "there is no such field",
         "unexpected_keyword_argument": "there is no such field",

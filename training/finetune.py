@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, StepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -75,13 +75,15 @@ class StagedTrainer(SFTTrainer):
             return super().create_scheduler(num_training_steps, optimizer)
         optimizer = optimizer or self.optimizer
         assert optimizer is not None
-        self.lr_scheduler = StepLR(optimizer, self._steps_per_epoch(), self._gamma)
+        gamma, each = self._gamma, self._steps_per_epoch()
+        self.lr_scheduler = LambdaLR(optimizer, lambda step: gamma ** (step // each))
         return self.lr_scheduler
 
     def _steps_per_epoch(self) -> int:
         assert isinstance(self.train_dataset, Dataset)
         batches = math.ceil(len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size))
-        return math.ceil(batches / self.args.gradient_accumulation_steps)
+        accumulated: int = self.args.gradient_accumulation_steps
+        return math.ceil(batches / accumulated)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self._holds_all_weights:
