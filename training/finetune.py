@@ -81,7 +81,7 @@ class StagedTrainer(SFTTrainer):
 
     def _steps_per_epoch(self) -> int:
         assert isinstance(self.train_dataset, Dataset)
-        batches = math.ceil(len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size))
+        batches: int = math.ceil(len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size))
         accumulated: int = self.args.gradient_accumulation_steps
         return math.ceil(batches / accumulated)
 
