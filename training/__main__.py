@@ -1,12 +1,11 @@
 """`python -m training COMMAND`: makes checkpoints and measures them."""
 
 import argparse
-import asyncio
-import sys
 from pathlib import Path
 
 from training.commands import add_export, add_sft
 from training.data.commands import add_data
+from training.evaluation.commands import add_evaluate
 from training.verifier.commands import add_verifier
 
 
@@ -16,7 +15,7 @@ def main() -> None:
     _add_demo(
         commands.add_parser("demo", help="train the embedded checkpoint from its recipe; goes on where it was stopped")
     )
-    _add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
+    add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
     add_sft(commands)
     add_export(commands)
     add_data(commands.add_parser("data", help="check, measure, look at, make and annotate training data"))
@@ -46,44 +45,6 @@ def _demo(arguments: argparse.Namespace) -> None:
     run.export(arguments.out)
     draw_curve(arguments.work / "history.jsonl", arguments.out / "curve.png", recipe.judging_from)
     print(f"Wrote {arguments.out}; `swires calibrate --model {arguments.out}` adds the calibration of its verifier.")
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", choices=("scenes", "easy-vqa"), help="demo scenes, or easy-VQA's official test split")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default %(default)s)")
-    parser.add_argument(
-        "--policies",
-        nargs="+",
-        default=["greedy", "swires"],
-        metavar="POLICY[:KEY=VALUE,...]",
-        help="ways to answer, with fields of the request's `swires` object; the others are compared to the first",
-    )
-    parser.add_argument(
-        "--problems", type=int, default=500, help="how many; 0 is all of easy-VQA's (default %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=777, help="which scenes, or which questions (default %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=16, help="requests in flight (default %(default)s)")
-    parser.add_argument("--record", type=Path, help="JSONL file of the answers; a run that stopped goes on from it")
-    parser.set_defaults(run=_evaluate)
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from training.evaluate import Arm, EvaluationError, evaluate, problems, table
-
-    arms = [Arm.parse(text) for text in arguments.policies]
-    record = arguments.record or Path(f"training/runs/{arguments.task}-{arguments.problems}-{arguments.seed}.jsonl")
-    record.parent.mkdir(parents=True, exist_ok=True)
-    examples = problems(arguments.task, arguments.problems, arguments.seed)
-    if record.exists():
-        print(f"Goes on from {record}; answers of another checkpoint need another --record", file=sys.stderr)
-    asked = evaluate(
-        arguments.url, examples, arms, seed=arguments.seed, concurrency=arguments.concurrency, record=record
-    )
-    try:
-        answers = asyncio.run(asked)
-    except EvaluationError as error:
-        sys.exit(f"evaluate: {error}")
-    print(f"{arguments.task}, {len(examples)} problems, seed {arguments.seed}\n{table(answers, arms)}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from training.data.annotation.image import data_url
 from training.data.image import FORMATS, open_image, rgb
-from training.evaluate import problems
+from training.evaluation.problems import problems
 from training.verifier.errors import BadFile
 from training.verifier.jsonl import read
 
@@ -40,12 +40,13 @@ class Problem(BaseModel):
             return self.image
         return data_url(Path(self.image).parent, Path(self.image).name)
 
-    def picture(self) -> Image.Image:
-        """As the server decodes it. Raises training.data.rejection.Rejected for what is none in a file."""
-        if not self.image.startswith("data:"):
-            return open_image(Path(self.image).parent, Path(self.image).name)
-        with Image.open(BytesIO(b64decode(self.image.partition(",")[2])), formats=FORMATS) as image:
-            return rgb(image)
+
+def open_picture(image: str) -> Image.Image:
+    """As the server decodes it. Raises training.data.rejection.Rejected for a file that holds none."""
+    if not image.startswith("data:"):
+        return open_image(Path(image).parent, Path(image).name)
+    with Image.open(BytesIO(b64decode(image.partition(",")[2])), formats=FORMATS) as picture:
+        return rgb(picture)
 
 
 def read_problems(source: str, count: int, seed: int) -> list[Problem]:

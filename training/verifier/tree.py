@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from swires.parser import parse
 from swires.stages import Stage
-from training.evaluate import is_right
+from training.evaluation.problems import is_right
 from training.verifier.problem import Problem
 
 StageName: TypeAlias = Annotated[

@@ -9,10 +9,10 @@ import pytest
 from server.engine.fake import FakeEngine
 from swires.stages import Stage
 from tests.server.client import Held, image_url
-from tests.training.verifier.conftest import Serving
+from tests.training.conftest import Serving
 from training.verifier.errors import BadFile, ServerFailed
 from training.verifier.jsonl import read
-from training.verifier.problem import Problem, read_problems
+from training.verifier.problem import Problem, open_picture, read_problems
 from training.verifier.sample import Plan, sample
 from training.verifier.tree import Tree
 
@@ -104,7 +104,7 @@ def test_problems_of_a_file_and_of_a_task(tmp_path: Path) -> None:
     problems = read_problems(str(file), 1, seed=0)
     assert problems == [Problem(image=str(tmp_path.resolve() / "a.png"), question="What?", answer="b")]
     scenes = read_problems("scenes", 3, seed=5)
-    assert [one.picture().size for one in scenes] == [(64, 64)] * 3
+    assert [open_picture(one.image).size for one in scenes] == [(64, 64)] * 3
     assert scenes == read_problems("scenes", 5, seed=5)[:3]
 
 
