@@ -51,6 +51,9 @@ def _make_room(model: PreTrainedModel, num_tokens: int) -> None:
     if len(set(rows)) > 1:  # Mllama, whose picture token has a row on the way in alone
         raise ConfigError("model.tags: this model reads more tokens than it can say, so its tags can only be text")
     model.resize_token_embeddings(num_tokens, pad_to_multiple_of=MULTIPLE, mean_resizing=False)
+    with torch.no_grad():  # the same in every process and in the export, also where no token has the row
+        for weight in _weights(model):
+            weight[rows[0] :] = weight[: rows[0]].mean(dim=0)
 
 
 def _weights(model: PreTrainedModel) -> tuple[torch.Tensor, ...]:
