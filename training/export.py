@@ -54,6 +54,8 @@ def export(
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         (folder / FILE_NAME).write_text(json.dumps(facts, indent=2) + "\n")
+        for file in folder.iterdir():  # safetensors lets nobody but the owner read what it writes
+            shutil.copymode(folder / FILE_NAME, file)
 
 
 def _check_places(source: Path, out: Path) -> None:
