@@ -43,6 +43,7 @@ class StagedTrainer(SFTTrainer):
 
     def __init__(self, *, questions: Questions | None, gamma: float | None, **trained: Any) -> None:
         super().__init__(**trained)
+        self.model_accepts_loss_kwargs = True  # TRL's loss knows the tokens of all GPUs, whatever the model's own does
         self._questions, self._gamma = questions, gamma
         if isinstance(self.model, PeftModel):
             _give_bias(self.model)
