@@ -1,7 +1,8 @@
 """The search policies: what to sample next, decided from scores alone.
 
 Baselines as in LLaVA-CoT (arXiv 2411.10440v6, section 3.2), SWIRES with the numbers of its released implementation
-(https://github.com/PKU-YuanGroup/LLaVA-CoT, inference/VLMEvalKit/swires.py).
+(https://github.com/PKU-YuanGroup/LLaVA-CoT, inference/VLMEvalKit/swires.py). One that `thresholds` compares scores with
+a fixed one or across expansions, which a scorer that only ranks has nothing to say to.
 """
 
 import math
@@ -31,6 +32,7 @@ class Greedy:
     """One answer, the likeliest token each time."""
 
     name: ClassVar[str] = "greedy"
+    thresholds: ClassVar[bool] = False
     width: ClassVar[int] = 1
     least_generations: ClassVar[int] = 1
     most_generations: ClassVar[int] = 1
@@ -45,6 +47,7 @@ class BestOfN:
     """Whole answers, of which the best is kept."""
 
     name: ClassVar[str] = "best_of_n"
+    thresholds: ClassVar[bool] = False
     candidates: int = 4
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class SentenceBeam:
     """Sentence after sentence, each the best of several, until the answer is whole."""
 
     name: ClassVar[str] = "sentence_beam"
+    thresholds: ClassVar[bool] = False
     most_generations: ClassVar[None] = None
     candidates: int = 2
 
@@ -107,6 +111,7 @@ class StageBeam:
     """`candidates` a stage, of which the best `keep` go on, each with its share of the next stage's candidates."""
 
     name: ClassVar[str] = "stage_beam"
+    thresholds: ClassVar[bool] = False
     candidates: int = 4
     keep: int = 2
 
@@ -144,6 +149,7 @@ class Swires:
     until the `accept_rank`-th best of them scores above `accept_z` standard deviations."""
 
     name: ClassVar[str] = "swires"
+    thresholds: ClassVar[bool] = True
     captions: int = 4
     keep_captions: int = 2
     reasonings: int = 2  # of each caption

@@ -59,6 +59,11 @@ class Scorer(Protocol):
         """Whether a score depends on the other candidates too: all of an expansion are then scored at once."""
         ...
 
+    @property
+    def ranks(self) -> bool:
+        """Whether scores only order the candidates of one call, and so mean nothing to a policy that `thresholds`."""
+        ...
+
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         """Score the newest candidate of each trajectory. Raises ScorerError, which the search survives, EngineError."""
         ...

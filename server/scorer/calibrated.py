@@ -13,6 +13,8 @@ from swires.types import Problem, Trajectory
 class Calibrated:
     """A raw scorer whose scores are standard deviations from its mean for the stage. Keeps swires' Scorer protocol."""
 
+    ranks = False
+
     def __init__(self, raw: RawScorer, calibration: Calibration) -> None:
         """Raises ScorerError when a stage is not calibrated."""
         require_all_stages(calibration)

@@ -24,6 +24,7 @@ class Consensus:
 
     needs_likelihood = False
     compares = True
+    ranks = False
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         said = [_said(trajectory) for trajectory in trajectories]

@@ -12,6 +12,7 @@ class FakeScorer:
 
     needs_likelihood = False
     compares = False
+    ranks = False
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
         return Scores(tuple(Random(trajectory.text).gauss(0, 1) for trajectory in trajectories))

@@ -147,6 +147,7 @@ class ScriptedScorer:
     tokens_each: int = 1
     needs_likelihood: bool = False
     compares: bool = False
+    ranks: bool = False
     batches: list[tuple[Trajectory, ...]] = field(default_factory=list)
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:

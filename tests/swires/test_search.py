@@ -318,6 +318,7 @@ class FailingScorer:
     values: Callable[[int], tuple[float, ...]] | None
     needs_likelihood: bool = False
     compares: bool = False
+    ranks: bool = False
     num_calls: int = 0
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
