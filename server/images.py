@@ -40,6 +40,11 @@ async def load(sources: Sequence[ImageSource], limits: ImageLimits) -> list[Imag
     return [await loop.run_in_executor(_decoders, _decoded, source, limits) for source in sources]
 
 
+def data_url(image: Image.Image) -> str:
+    image.save(out := BytesIO(), "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
 def _decoded(source: ImageSource, limits: ImageLimits) -> Image.Image:
     data = _data(source, limits.max_bytes)
     try:

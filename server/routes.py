@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -174,7 +175,8 @@ def _check_room(choice: Choice, service: Service) -> None:
 async def _rendered(chat: ChatRequest, service: Service) -> Problem:
     settings = service.settings
     limits = ImageLimits(settings.max_images, settings.max_image_mib * MIB, settings.max_image_pixels)
-    return await service.engine.render(chat.rendering(), await images.load(list(chat.images()), limits))
+    problem = await service.engine.render(chat.rendering(), await images.load(list(chat.images()), limits))
+    return replace(problem, messages=chat.plain())
 
 
 async def _result(events: AsyncGenerator[Event, None]) -> SearchResult:

@@ -1,11 +1,12 @@
 """A small question about a small image: it warms the engine up and makes the curl line that users can paste."""
 
-import base64
 import json
 import shlex
-from io import BytesIO
+from typing import Any
 
 from PIL import Image, ImageDraw
+
+from server.images import data_url
 
 QUESTION = "Subtract all red circles. How many objects are left?"
 
@@ -19,11 +20,13 @@ def image() -> Image.Image:
     return scene
 
 
+def message() -> dict[str, Any]:
+    """The question as a client asks it."""
+    image_part = {"type": "image_url", "image_url": {"url": data_url(image().quantize(4))}}
+    return {"role": "user", "content": [image_part, {"type": "text", "text": QUESTION}]}
+
+
 def curl(url: str, model: str) -> str:
     """A command that asks the server at `url`; it carries the image."""
-    out = BytesIO()
-    image().quantize(4).save(out, "PNG", optimize=True)
-    data_url = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-    parts = [{"type": "image_url", "image_url": {"url": data_url}}, {"type": "text", "text": QUESTION}]
-    body = {"model": model, "messages": [{"role": "user", "content": parts}]}
+    body = {"model": model, "messages": [message()]}
     return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"

@@ -1,6 +1,6 @@
 """The request as OpenAI's chat API spells it: every field has an effect, asks for nothing, or is refused by name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo
@@ -198,16 +198,11 @@ class ChatRequest(Strict):
 
     def rendering(self) -> list[dict[str, Any]]:
         """The messages as an engine renders them: an image is a part `{"type": "image"}`."""
-        return [
-            {
-                "role": "system" if message.role == "developer" else message.role,
-                "content": [
-                    {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
-                    for part in message.content
-                ],
-            }
-            for message in self.messages
-        ]
+        return [_shown(message, lambda image: {"type": "image"}) for message in self.messages]
+
+    def plain(self) -> tuple[dict[str, Any], ...]:
+        """The messages as another server takes them: roles, text and the images as sent."""
+        return tuple(_shown(message, _as_sent) for message in self.messages)
 
     def images(self) -> Iterator[ImageSource]:
         """The images in the order of their parts."""
@@ -215,3 +210,17 @@ class ChatRequest(Strict):
             for place, part in enumerate(message.content):
                 if isinstance(part, ImagePart):
                     yield ImageSource(f"messages[{number}].content[{place}].image_url.url", part.image_url.url)
+
+
+def _shown(message: Message, image: Callable[[ImagePart], dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "role": "system" if message.role == "developer" else message.role,
+        "content": [
+            {"type": "text", "text": part.text} if isinstance(part, TextPart) else image(part)
+            for part in message.content
+        ],
+    }
+
+
+def _as_sent(part: ImagePart) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": part.image_url.url}}

@@ -1,9 +1,9 @@
 """The frozen values that a search passes on."""
 
 import math
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from swires.budget import Limit
 from swires.errors import InvalidPlan
@@ -14,12 +14,18 @@ FinishReason: TypeAlias = Literal["stop", "length", "cut"]
 `cut`: the search did not wait for it."""
 
 
+Message: TypeAlias = Mapping[str, Any]
+"""Of a chat, as OpenAI's API has it, its content in parts: `{"role": "user", "content": [{"type": "text", ...}]}`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A rendered prompt with its images. `prompt` is the engine's own form of it, opaque to the search."""
+    """A rendered prompt with its images. `prompt` is the engine's own form of it, opaque to the search; `messages` are
+    the client's, images as sent, for scorers that ask another model."""
 
     prompt: object
     num_prompt_tokens: int
+    messages: tuple[Message, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 from server.checkpoint import Calibration, Deviation, load, save
 from server.engine.labels import LabelReader
 from server.engine.merge import merged
+from server.images import data_url
 from server.scorer.calibrated import stage_judged
 from server.scorer.questions import Question
 from server.scorer.raw import RawScorer, raw_scorers
@@ -74,6 +75,7 @@ class Recorder:
 
     needs_likelihood = True
     compares = True  # some do, and each candidate is to be measured, the same or not
+    ranks = False
 
     def __init__(self, scorers: Mapping[str, RawScorer]) -> None:
         self._scorers = scorers
@@ -111,14 +113,19 @@ class Sampler:
     async def answers(self, questions: Sequence[tuple[Random, Question]]) -> AsyncGenerator[None, None]:
         """One question after the other; yields after each."""
         for chance, question in questions:
-            parts = [{"type": "image"}, {"type": "text", "text": question.text}]
-            problem = await self.engine.render([{"role": "user", "content": parts}], [question.image])
+            problem = await self._problem(question)
             spend = Spend(Budget(timeout_s=PATIENCE_S))
             with closing(self.policy.flow(spend)) as flow, suppress(StopIteration):
                 expand = next(flow)
                 while True:
                     expand = flow.send(await self._expand(expand, problem, spend, chance))
             yield
+
+    async def _problem(self, question: Question) -> Problem:
+        text = {"type": "text", "text": question.text}
+        rendered = await self.engine.render([_asked({"type": "image"}, text)], [question.image])
+        image = {"type": "image_url", "image_url": {"url": data_url(question.image)}}
+        return replace(rendered, messages=(_asked(image, text),))
 
     async def _expand(self, expand: Expand, problem: Problem, spend: Spend, chance: Random) -> tuple[Trajectory, ...]:
         expansion = Expansion(
@@ -136,3 +143,7 @@ class Sampler:
         if expansion.degraded:
             raise ScorerError("a candidate could not be scored")
         return grown
+
+
+def _asked(*parts: Mapping[str, object]) -> dict[str, object]:
+    return {"role": "user", "content": [*parts]}
