@@ -19,4 +19,13 @@ def trimmed(
     kept = len(ids)
     while not text.startswith(begun := decode(ids[:kept])):
         kept -= 1
-    return [*ids[:kept], *encode(text[len(begun) :])]
+    return [*ids[:kept], *following(text[len(begun) :], encode=encode)]
+
+
+def following(text: str, *, encode: Callable[[str], Sequence[int]]) -> list[int]:
+    """The ids of `text` where it goes on from other text: some tokenizers put a space before whatever they are given.
+
+    Behind a line break, which is a token by itself, they have put it already.
+    """
+    begun, ids = list(encode("\n")), list(encode("\n" + text))
+    return ids[len(begun) :] if ids[: len(begun)] == begun else list(encode(text))

@@ -31,7 +31,7 @@ from server.checkpoint import CheckpointError, load
 from server.engine.labels import LabelRead
 from server.engine.merge import merged
 from server.engine.plain_text import PlainText, pieces
-from server.engine.tokens import decoded, trimmed
+from server.engine.tokens import decoded, following, trimmed
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
@@ -174,10 +174,10 @@ class VllmEngine:
 
     def _tokenized(self, templated: Any) -> Any:
         """vLLM tokenizes a prompt by itself, unless a special token in it was broken."""
-        parts = pieces(templated["prompt"])
-        if len(parts) == 1:
+        first, *others = pieces(templated["prompt"])
+        if not others:
             return templated
-        ids = [token for part in parts for token in self.encode(part)]
+        ids = [*self.encode(first), *(token for part in others for token in following(part, encode=self.encode))]
         return {**{key: value for key, value in templated.items() if key != "prompt"}, "prompt_token_ids": ids}
 
     def _problem(self, inputs: Mapping[str, Any]) -> Problem:

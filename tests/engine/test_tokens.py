@@ -3,10 +3,10 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from server.engine.tokens import decoded, trimmed
+from server.engine.tokens import decoded, following, trimmed
 
 SENTENCES = ["The blue square.</CAPTION> The end.", "A red circle, a blue square."] * 4
 
@@ -22,6 +22,22 @@ def trained(pre_tokenizer: pre_tokenizers.PreTokenizer, decoder: decoders.Decode
 
 BYTES = trained(pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())
 WORDS = trained(pre_tokenizers.Metaspace(), decoders.Metaspace())
+
+
+def spelling() -> PreTrainedTokenizerFast:
+    """As SentencePiece makes it for Llama 2: a space before the first word, unknown characters as bytes."""
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127)), "▁a", "an", "</"]
+    merges = [("▁", "a"), ("a", "n"), ("<", "/")]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+SPELLED = spelling()
 
 
 def encode(text: str) -> list[int]:
@@ -58,3 +74,22 @@ def test_text_after_a_token_keeps_its_space(tokenizer: PreTrainedTokenizerFast) 
     text = "The blue square."
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert decoded(ids[1:], after=ids[0], decode=decode) == text.removeprefix(decode(ids[:1]))
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, SPELLED])
+@given(text=st.text(st.characters(max_codepoint=0x2000), max_size=8))
+def test_text_that_goes_on_gets_no_space(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    assert tokenizer.decode(encode("What is <") + following(text, encode=encode)) == "What is <" + text
+
+
+def test_a_stop_string_that_is_encoded_anew_gets_no_space() -> None:
+    def encode(text: str) -> list[int]:
+        return list(SPELLED.encode(text, add_special_tokens=False))
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(SPELLED.decode(list(ids)))
+
+    assert decode(trimmed(encode("Yes.</an"), "Yes.</a", decode=decode, encode=encode)) == "Yes.</a"
