@@ -11,6 +11,7 @@ import yaml
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, RandomSampler, Sampler
@@ -47,6 +48,14 @@ class StagedTrainer(SFTTrainer):
         self._questions, self._gamma = questions, gamma
         if isinstance(self.model, PeftModel):
             _give_bias(self.model)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL multiplies with the head's weight and never calls the head, upon which FSDP2 would neither gather the
+        weight nor sum its gradient over the GPUs."""
+        head = cast(PreTrainedModel, self.model).get_output_embeddings()
+        if isinstance(head, FSDPModule):
+            head.unshard()
+        return super().compute_loss(*args, **kwargs)
 
     def evaluation_loop(
         self,
