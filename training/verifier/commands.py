@@ -22,11 +22,33 @@ Label sampled stages by the share of their rollouts that end right, and split th
 What reads the same after the same earlier stages is one stage, with the rollouts of all its copies. Writes
 train.jsonl, with as many right as wrong ones of each stage, and heldout.jsonl, whose problems keep all of theirs."""
 
+TRAIN = """\
+Teach a model to judge its own stages, as a config and `key=value` say.
+
+After each stage the server asks for the next token, "+" or "-"; that is what is learned, into the model's own weights
+or into LoRA adapters of it, mixed with whole answers. The same command goes on where a run was stopped or killed.
+`python -m training export` makes a folder to serve of what it leaves."""
+
+SCORE = """\
+Write a verifier as a reward model that vLLM serves, by `vllm serve FOLDER`, as one that classifies.
+
+Its only label is the probability that the newest stage leads to the right answer: the sigmoid of one score of the last
+token, which is to be the question for the verdict. The score's weights are the difference of those of the two
+verdicts."""
+
+REPORT = """\
+Measure checkpoints on held-out problems: how well their verdicts tell right stages from wrong ones (AUC), how true the
+probabilities are (expected calibration error, right and wrong ones weighing the same), how often greedy answers are
+right. Writes report.json and reliability.png."""
+
 
 def add_verifier(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="verifier_command", required=True)
     _add_sample(commands)
     _add_label(commands)
+    _add_train(commands)
+    _add_score(commands)
+    _add_report(commands)
 
 
 def _add_sample(commands: Commands) -> None:
@@ -89,6 +111,78 @@ def _label(arguments: argparse.Namespace) -> None:
 
     rule = Rule(arguments.threshold, arguments.margin)
     print(label(arguments.record, arguments.out, rule, held_out=arguments.held_out, seed=arguments.seed))
+
+
+def _add_train(commands: Commands) -> None:
+    parser = _command(commands, "train", "teach a model to judge its own stages", TRAIN, _train)
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="such as those in training/configs/verifier"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="what differs from the config")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from training.config import load
+    from training.verifier.config import VerifierRun
+
+    run = load(VerifierRun, arguments.config, arguments.overrides)
+    from training.verifier.train import train  # which takes seconds to import
+
+    print(f"The verifier is in {train(run)}; `python -m training export` makes a folder to serve of it.")
+
+
+def _add_score(commands: Commands) -> None:
+    parser = _command(commands, "score", "write a verifier as a reward model that vLLM serves", SCORE, _score)
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="FOLDER", help="a verifier that `training export` wrote"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the new folder")
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from training.verifier.score import write_score_model
+
+    write_score_model(arguments.model, arguments.out)
+    print(f"Wrote {arguments.out}; `vllm serve {arguments.out}` serves it.")
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _command(commands, "report", "measure verifiers on held-out problems", REPORT, _report)
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="heldout.jsonl of `verifier label`")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        required=True,
+        type=_named,
+        metavar="NAME=FOLDER",
+        help="checkpoints, such as before=... after=...",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
+    _add_number(parser, "answers", 200, "problems to answer", least=0)
+    _add_number(parser, "batch", 16, "stages and answers at once")
+    _add_number(parser, "max-new-tokens", 2048, "tokens of an answer")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from training.verifier.report import report
+
+    print(
+        report(
+            arguments.labels,
+            dict(arguments.models),
+            arguments.out,
+            answers=arguments.answers,
+            batch=arguments.batch,
+            max_new_tokens=arguments.max_new_tokens,
+        )
+    )
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=FOLDER")
+    return name, Path(folder)
 
 
 def _command(

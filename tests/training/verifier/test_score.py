@@ -1,0 +1,96 @@
+"""The scalar head: in torch, and in vLLM, whose probabilities are to be the same."""
+
+import gc
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from tests.training.by_heart import command
+from tests.training.verifier.judged import labelled, staged
+from training.checkpoint import ASK
+from training.collate import Collator
+from training.verifier.judge import Judge
+from training.verifier.problem import open_picture
+from training.verifier.rows import RowCollator, verdict_rows
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return staged("idefics3", tmp_path_factory.mktemp("verifier"))
+
+
+@pytest.fixture(scope="module")
+def written(verifier: Path) -> Path:
+    out = verifier / "reward"
+    command("verifier", "score", "--model", str(verifier), "--out", str(out))
+    return out
+
+
+def probabilities(verifier: Path) -> list[float]:
+    (found,) = (each for each in Judge.load(verifier).verdicts(labelled(), batch=4).values() if each)
+    return [one.probability for one in found]
+
+
+def test_the_head_scores_the_hidden_state_as_the_verdicts_do(verifier: Path, written: Path) -> None:
+    collate = Collator(AutoProcessor.from_pretrained(verifier))
+    batch = RowCollator(collate)(rows := verdict_rows(labelled(), collate).to_list())
+    asked = batch["attention_mask"].sum(dim=1) - 2
+    del batch["labels"], batch["judged"]
+    model = AutoModelForImageTextToText.from_pretrained(verifier)
+    head = load_file(written / "model.safetensors")["score.weight"]
+    with torch.inference_mode():
+        hidden = model(**batch, output_hidden_states=True).hidden_states[-1][torch.arange(len(rows)), asked]
+    assert torch.sigmoid(hidden @ head[0]).tolist() == pytest.approx(probabilities(verifier), abs=1e-5)
+    assert json.loads((written / "config.json").read_text())["architectures"] == ["Idefics3ForSequenceClassification"]
+
+
+def test_vllm_gives_the_same_probabilities(verifier: Path, written: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        from vllm import LLM
+
+        engine: Any = LLM(
+            str(written),
+            dtype="float32",
+            max_model_len=512,
+            limit_mm_per_prompt={"image": 1},
+            kv_cache_memory_bytes=1 << 26,
+            enforce_eager=True,
+        )
+        try:
+            outputs = engine.classify(prompts(verifier), use_tqdm=False)
+        finally:
+            engine.llm_engine.engine_core.shutdown()
+            del engine
+            gc.collect()
+    assert [output.outputs.probs for output in outputs] == [
+        [pytest.approx(expected, abs=1e-4)] for expected in probabilities(verifier)
+    ]
+
+
+def prompts(verifier: Path) -> list[dict[str, object]]:
+    """As text, with the picture beside it."""
+    processor = AutoProcessor.from_pretrained(verifier)
+
+    def chat(question: str) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+
+    return [
+        {
+            "prompt": chat(one.problem.question) + "".join(judged.texts) + ASK,
+            "multi_modal_data": {"image": open_picture(one.problem.image)},
+        }
+        for one in labelled()
+        for judged in one.judged
+    ]
+
+
+def test_a_folder_that_is_there_already_is_left_alone(verifier: Path, written: Path) -> None:
+    with pytest.raises(SystemExit, match="exists already"):
+        command("verifier", "score", "--model", str(verifier), "--out", str(written))
