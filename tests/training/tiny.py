@@ -338,7 +338,9 @@ def _fast(tokenizer: Tokenizer, **names: str | None) -> PreTrainedTokenizerFast:
 @cache
 def _texts() -> tuple[str, ...]:
     examples = itertools.islice(scenes(0), 200)
-    return "1 + 1 - 1", *(text for example in examples for text in (example.question, *example.stages.values()))
+    return *(["1 + 1 - 1"] * 100), *(
+        text for example in examples for text in (example.question, *example.stages.values())
+    )
 
 
 def _text(tokenizer: PreTrainedTokenizerFast) -> dict[str, object]:

@@ -1,0 +1,166 @@
+"""From a checkpoint of each family through training and export to an answer: on real vLLM, Mllama's by transformers."""
+
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from server.app import create_app
+from server.checkpoint import Deviation, load, save
+from server.commands import chosen_scorers, make_scorers
+from server.preflight import check_folder
+from server.settings import Settings
+from swires.stages import Stage
+from swires.types import Problem, Sampling
+from tests.server.client import Json, chat, image_url
+from tests.server.running import running
+from tests.training import tiny
+from tests.training.by_heart import PICTURES, QUESTION, STAGES, command, learn, transcript
+
+if TYPE_CHECKING:
+    from server.engine.vllm_engine import VllmEngine
+    from tests.conftest import StartVllm
+
+ASKED = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+IMAGE_TOKENS = {"idefics3": "<image>", "qwen2_5_vl": "<|image_pad|>", "qwen3_vl": "<|image_pad|>", "llava": "<image>"}
+STEPS = 80
+BLOCK = 32
+
+
+def exported(family: str, folder: Path, *, tags: str = "special") -> Path:
+    base = tiny.write(family, folder / "base")
+    run = learn(base, folder / "run", f"model.tags={tags}", steps=STEPS)
+    if family == "llava":  # and as little again by adapters
+        run = learn(run, folder / "adapted", "model.lora={r: 4, lora_alpha: 8}", steps=2)
+    command("export", "--model", str(run), "--out", str(folder / "exported"), "--verifier")
+    return folder / "exported"
+
+
+def calibrated(folder: Path) -> Path:
+    usual = {stage: Deviation(mean=0, std=1) for stage in Stage}
+    save(str(folder), load(str(folder)).model_copy(update={"calibration": {"verifier": usual}}))
+    return folder
+
+
+@asynccontextmanager
+async def asking(engine: "VllmEngine", model: Path) -> AsyncIterator[Any]:
+    """Puts a question about a picture to the whole server, over HTTP."""
+    known = load(str(model))
+    scorers = make_scorers(engine, known, chosen_scorers(known, ("verifier",)))
+    settings = Settings.model_validate({"model": str(model), "served_name": "demo", "scorers": ("verifier",)})
+    async with running(create_app(engine, scorers, settings)) as server, server.connect() as client:
+
+        async def ask(color: str, **fields: object) -> Json:
+            parts = [
+                {"type": "image_url", "image_url": {"url": image_url(PICTURES[color])}},
+                {"type": "text", "text": QUESTION},
+            ]
+            request = chat(messages=[{"role": "user", "content": parts}], **fields)
+            reply = await client.post("/v1/chat/completions", json=request)
+            assert reply.status_code == 200, reply.text
+            answer: Json = reply.json()
+            return answer
+
+        yield ask
+
+
+@pytest.mark.parametrize("family", IMAGE_TOKENS)
+async def test_what_was_trained_is_served(family: str, tmp_path: Path, start_vllm: "StartVllm") -> None:
+    model = calibrated(exported(family, tmp_path))
+    check_folder(model)
+    async with start_vllm(model, enforce_eager=True, dtype="float32", disable_log_stats=True) as engine:
+        async with asking(engine, model) as ask:
+            for color in PICTURES:
+                _check_answer(await ask(color, temperature=0.2, swires={"policy": "swires", "max_retraces": 0}), color)
+            _check_cut(await ask("red", max_tokens=20, swires={"policy": "swires", "max_retraces": 0}))
+        await _check_stages(engine)
+        await _check_typed_image_token(engine, IMAGE_TOKENS[family])
+        await _check_numbers(engine, model)
+
+
+def _check_answer(answer: Json, color: str) -> None:
+    """The two pictures are told apart, each stage is what was trained, and the verifier has read them."""
+    told = answer["swires"]
+    assert {stage["stage"]: stage["text"] for stage in told["stages"]} == {
+        stage.name: text for stage, text in STAGES[color].items()
+    }
+    assert answer["choices"][0]["message"]["content"] == STAGES[color][Stage.CONCLUSION]
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert (told["generations"], told["scorer"], told["scorer_degraded"]) == (12, "verifier", False)
+    assert told["tokens"]["cached"] > told["tokens"]["computed"]
+
+
+def _check_cut(answer: Json) -> None:
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] > 0
+
+
+async def _check_stages(engine: "VllmEngine") -> None:
+    """Stage after stage: text and ids agree, and of what went before only the last block is computed again."""
+    problem = await engine.render(ASKED, [PICTURES["blue"]])
+    prefix: tuple[int, ...] = ()
+    for stage in Stage:
+        ids, text = prefix, ""
+        async with aclosing(
+            engine.generate(problem, prefix, stage=stage, n=1, sampling=Sampling(temperature=0), live=True)
+        ) as chunks:
+            async for chunk in chunks:
+                ids, text = ids + chunk.token_ids, text + chunk.text
+        assert text.strip().endswith(stage.closing)
+        assert _decoded(engine, problem, ids).endswith(text)
+        assert chunk.num_prompt_tokens == problem.num_prompt_tokens + len(prefix)
+        assert chunk.num_cached_tokens == (chunk.num_prompt_tokens - 1) // BLOCK * BLOCK
+        prefix = ids
+
+
+def _decoded(engine: "VllmEngine", problem: Problem, ids: tuple[int, ...]) -> str:
+    return engine.decode((*_token_ids(problem), *ids))
+
+
+async def _check_typed_image_token(engine: "VllmEngine", token: str) -> None:
+    typed = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": f"What is {token} here?"}]}]
+    plain, special = [await engine.render(messages, [PICTURES["red"]]) for messages in (ASKED, typed)]
+    (image_id,) = engine.encode(token)
+    assert _token_ids(special).count(image_id) == _token_ids(plain).count(image_id) > 1
+    assert f"What is {token} here?" in engine.decode(_token_ids(special))
+
+
+async def _check_numbers(engine: "VllmEngine", model: Path) -> None:
+    """What vLLM reads after three stages, given as ids, is what transformers reads: same ids, places and picture."""
+    processor = AutoProcessor.from_pretrained(model)
+    reference = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    said = transcript("red", Stage.REASONING)
+    text = processor.apply_chat_template(ASKED, add_generation_prompt=True) + said
+    batch = processor(text=[text], images=[PICTURES["red"]], add_special_tokens=False, return_tensors="pt")
+    labels = engine.encode("<CONCLUSION>") + engine.encode("+") + engine.encode("-")
+    with torch.inference_mode():
+        logprobs = reference(**batch).logits[0, -1].float().log_softmax(-1)[list(labels)]
+    problem = await engine.render(ASKED, [PICTURES["red"]])
+    (read,) = await engine.read_labels(problem, [engine.encode(said)], labels)
+    assert (*_token_ids(problem), *engine.encode(said)) == tuple(batch["input_ids"][0].tolist())
+    assert read.logprobs == pytest.approx(logprobs.tolist(), abs=0.01)
+
+
+def _token_ids(problem: Problem) -> tuple[int, ...]:
+    prompt: Any = problem.prompt
+    ids: tuple[int, ...] = prompt.token_ids
+    return ids
+
+
+def test_what_was_trained_is_said_by_mllama(tmp_path: Path) -> None:
+    """vLLM serves none of its kind any more."""
+    model = exported("mllama", tmp_path, tags="text")
+    check_folder(model)
+    processor = AutoProcessor.from_pretrained(model)
+    mllama: Any = AutoModelForImageTextToText.from_pretrained(model)
+    prompt = processor.apply_chat_template(ASKED, add_generation_prompt=True)
+    for color, picture in PICTURES.items():
+        batch = processor(text=[prompt], images=[picture], add_special_tokens=False, return_tensors="pt")
+        with warnings.catch_warnings(action="ignore"):  # transformers' own Mllama is not up to its deprecations
+            said = mllama.generate(**batch, max_new_tokens=200)[0, batch["input_ids"].shape[1] :]
+        assert processor.tokenizer.decode(said, skip_special_tokens=False) == transcript(color) + "<|eot_id|>"
