@@ -44,8 +44,8 @@ def export(
     folder is there whole or not at all. Raises ExportError, ConfigError.
     """
     _check_places(source, out)
-    facts = _facts(source, tags, verifier)
     with _reading(source):
+        facts = _facts(source, tags, verifier)
         processor = AutoProcessor.from_pretrained(source)
         model = _whole_model(source, dtype, facts["stages"]["tags"])
     _check_tokens(processor.tokenizer, model, facts)
@@ -79,8 +79,9 @@ def _facts(source: Path, tags: Tags | None, verifier: bool) -> dict[str, Any]:
 
 
 def _beside(source: Path, name: str) -> Path:
-    """A run's own file, which may lie in the folder of the run or of the checkpoint."""
-    return source / name if (source / name).exists() else source.resolve().parent / name
+    """A run's own file; where only a checkpoint of the run is exported, it lies one folder up."""
+    run = source.resolve().parent if source.name.startswith("checkpoint-") else source
+    return source / name if (source / name).exists() else run / name
 
 
 def _json(file: Path) -> dict[str, Any]:
