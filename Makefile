@@ -15,7 +15,7 @@ SERVING := $(VENV)/.installed-$(DEVICE)-serving
 EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 
-.PHONY: help serve test check format demo-checkpoint clean
+.PHONY: help serve test check format demo-checkpoint verifier-demo clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -40,6 +40,20 @@ format: $(EVERYTHING) ## let the formatter and the linter mend what they can
 demo-checkpoint: $(EVERYTHING) ## train the embedded checkpoint again from its recipe
 	$(BIN)/python -m training demo --out training/checkpoints/demo
 	$(BIN)/swires calibrate --model training/checkpoints/demo
+
+VERIFIER := training/runs/verifier-demo
+verifier-demo: $(EVERYTHING) ## teach MODEL to judge by its own samples, and report before and after
+	$(BIN)/python -m training data convert scenes --count 3000 --seed 99 --out $(VERIFIER)
+	$(BIN)/swires serve --model $(MODEL) --port $(PORT) & server=$$!; \
+	$(BIN)/python -m training verifier sample --url http://127.0.0.1:$(PORT) --tries 600 \
+		--problems scenes --count 400 --seed 4242 --record $(VERIFIER)/trees.jsonl; \
+	status=$$?; kill $$server; wait $$server; exit $$status
+	$(BIN)/python -m training verifier label $(VERIFIER)/trees.jsonl --out $(VERIFIER)/labels --held-out 0.3
+	$(BIN)/python -m training verifier train --config training/configs/verifier/demo.yaml model.name=$(MODEL)
+	rm -rf $(VERIFIER)/exported
+	$(BIN)/python -m training export --model $(VERIFIER)/run --out $(VERIFIER)/exported
+	$(BIN)/python -m training verifier report --labels $(VERIFIER)/labels/heldout.jsonl --max-new-tokens 300 \
+		--models before=$(MODEL) after=$(VERIFIER)/exported --out $(VERIFIER)/report
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

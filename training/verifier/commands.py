@@ -30,11 +30,10 @@ or into LoRA adapters of it, mixed with whole answers. The same command goes on 
 `python -m training export` makes a folder to serve of what it leaves."""
 
 SCORE = """\
-Write a verifier as a reward model that vLLM serves, by `vllm serve FOLDER`, as one that classifies.
+Write a verifier that has learned with head=score as a reward model that vLLM serves as one that classifies.
 
-Its only label is the probability that the newest stage leads to the right answer: the sigmoid of one score of the last
-token, which is to be the question for the verdict. The score's weights are the difference of those of the two
-verdicts."""
+Its only label is the probability that the newest stage of an answer leads to the right one: the sigmoid of a score of
+the conversation's last token. `vllm serve FOLDER` serves it, and `swires serve` takes it as --reward-model."""
 
 REPORT = """\
 Measure checkpoints on held-out problems: how well their verdicts tell right stages from wrong ones (AUC), how true the
@@ -158,6 +157,9 @@ def _add_report(commands: Commands) -> None:
         help="checkpoints, such as before=... after=...",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--head", choices=("token", "score"), default="token", help="which they have learned (default: %(default)s)"
+    )
     _add_number(parser, "answers", 200, "problems to answer", least=0)
     _add_number(parser, "batch", 16, "stages and answers at once")
     _add_number(parser, "max-new-tokens", 2048, "tokens of an answer")
@@ -171,6 +173,7 @@ def _report(arguments: argparse.Namespace) -> None:
             arguments.labels,
             dict(arguments.models),
             arguments.out,
+            head=arguments.head,
             answers=arguments.answers,
             batch=arguments.batch,
             max_new_tokens=arguments.max_new_tokens,

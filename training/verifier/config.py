@@ -27,9 +27,10 @@ class Answers(Section):
 
 
 class VerifierRun(Section):
-    """`labels` are written by `verifier label`. The head `token` learns to say the verdict as the next token, among all
-    others that it may say; `score` learns only which of the two verdicts is the more probable, and forgets how to
-    answer. `weight` is that of the verdicts' loss beside the answers'. `train` is handed to trl.SFTConfig as it is."""
+    """`labels` are written by `verifier label`. The head `token` learns to say the verdict as the next token after its
+    question, among all that it may say. `score` learns only which of the two verdicts is the more probable after a
+    turn's end, as a reward model, and forgets how to answer. `weight` is that of the verdicts' loss beside the
+    answers'. `train` is handed to trl.SFTConfig as it is."""
 
     model: Model
     labels: Files

@@ -14,6 +14,7 @@ from swires.stages import Stage
 from training.collate import Collator, Turn
 from training.config import ConfigError, Evaluate
 from training.samples import Generating, Questions, Sample
+from training.verifier.config import Head
 from training.verifier.label import Labelled
 from training.verifier.measure import Verdict
 from training.verifier.problem import Problem, open_picture
@@ -37,10 +38,10 @@ class Judge:
             raise ConfigError(f"{folder}: {' '.join(str(error).split())[:300]}") from error
         return cls(model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), Collator(processor))
 
-    def verdicts(self, labelled: Sequence[Labelled], batch: int) -> Mapping[Stage, list[Verdict]]:
-        """P(yes) / (P(yes) + P(no)) for the token after each judged stage."""
+    def verdicts(self, labelled: Sequence[Labelled], head: Head, batch: int) -> Mapping[Stage, list[Verdict]]:
+        """P(yes) / (P(yes) + P(no)) for the token after each judged stage, where the head is read."""
         judged = [each for one in labelled for each in one.judged]
-        rows = verdict_rows(labelled, self.collate)
+        rows = verdict_rows(labelled, self.collate, head)
         found: dict[Stage, list[Verdict]] = {stage: [] for stage in Stage}
         numbers = sorted(range(len(rows)), key=rows["length"].__getitem__)
         with tqdm(total=len(numbers), desc="judging", unit="stage", delay=2) as bar:

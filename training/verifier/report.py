@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from swires.stages import Stage
 from training.evaluation.statistics import wilson
 from training.verifier import jsonl
+from training.verifier.config import Head
 from training.verifier.errors import BadFile
 from training.verifier.judge import Judge
 from training.verifier.label import Labelled
@@ -45,7 +46,7 @@ class ModelReport:
 
 
 def report(
-    labels: Path, models: Mapping[str, Path], out: Path, *, answers: int, batch: int, max_new_tokens: int
+    labels: Path, models: Mapping[str, Path], out: Path, *, head: Head, answers: int, batch: int, max_new_tokens: int
 ) -> str:
     """Measure the models by name, write the folder `out` and return the table. Raises BadFile, ConfigError."""
     labelled = list(jsonl.read(labels, Labelled))
@@ -54,7 +55,7 @@ def report(
     found = {}
     for name, folder in models.items():
         judge = Judge.load(folder)
-        verdicts = judge.verdicts(labelled, batch)
+        verdicts = judge.verdicts(labelled, head, batch)
         samples = judge.answers([one.problem for one in labelled][:answers], batch, max_new_tokens)
         stages = {stage.name: StageReport.of(verdicts[stage]) for stage in Stage}
         found[name] = ModelReport(str(folder), stages, len(samples), sum(sample.right for sample in samples))

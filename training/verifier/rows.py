@@ -1,7 +1,8 @@
 """What a verifier is trained on, token by token: stages with the verdict that follows, and whole answers.
 
-A stage is judged in training exactly where the server asks (server/scorer/verifier.py): after the prompt and the stages
-so far come the ids of ASK, and the next token is the verdict.
+A stage is judged in training exactly where the server reads the verdict. For the head `token` (its scorer `verifier`)
+the stages so far follow the prompt, then the ids of ASK, and the next token is the verdict. For the head `score` (its
+scorer `reward_model`) the stages so far are the assistant's turn of a conversation, and what is read is its last token.
 """
 
 import random
@@ -14,10 +15,10 @@ from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 
 from training.checkpoint import ASK, NO, YES
-from training.collate import IGNORED, Collator
+from training.collate import IGNORED, Collator, Turn
 from training.config import ConfigError, Data
 from training.records import load_records
-from training.verifier.config import Answers
+from training.verifier.config import Answers, Head
 from training.verifier.label import Judged, Labelled
 from training.verifier.problem import open_picture
 
@@ -30,7 +31,7 @@ class Verdicts:
 
     def __init__(self, collate: Collator) -> None:
         """Raises ConfigError where a verdict is not a single token."""
-        self._tokenizer = collate.tokenizer
+        self._collate = collate
         self.ask = self._encode(ASK)
         self.yes, self.no = self._single(YES), self._single(NO)
 
@@ -41,19 +42,34 @@ class Verdicts:
         return ids[0]
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._collate.tokenizer.encode(text, add_special_tokens=False))
 
-    def tail(self, judged: Judged) -> list[int]:
-        """What follows the prompt: the stages, each as it was sampled by itself, the question, and the verdict."""
-        stages = [token for text in judged.texts for token in self._encode(text)]
-        return [*stages, *self.ask, self.yes if judged.right else self.no]
+    def tail(self, head: Head, question: str, judged: Judged) -> list[int]:
+        """What follows the prompt; its last id is the verdict, which is learned from the one before."""
+        read = self._asked(judged) if head == "token" else self._told(question, judged)
+        return [*read, self.yes if judged.right else self.no]
+
+    def _asked(self, judged: Judged) -> list[int]:
+        """Each stage by itself, as it was sampled, and the question."""
+        return [*(token for text in judged.texts for token in self._encode(text)), *self.ask]
+
+    def _told(self, question: str, judged: Judged) -> list[int]:
+        """The rest of the conversation as the chat template has it, with the end of the turn."""
+        tokens = self._collate.tokens([Turn(question=question, answer="".join(judged.texts))])
+        return list(tokens.ids[tokens.learned.index(True) :])
 
 
-def verdict_rows(labelled: Iterable[Labelled], collate: Collator) -> Dataset:
+def verdict_rows(labelled: Iterable[Labelled], collate: Collator, head: Head) -> Dataset:
     """A row for each judged stage, in their order. Raises ConfigError."""
     verdicts = Verdicts(collate)
     rows = [
-        _row(one.problem.image, one.problem.question, tail := verdicts.tail(judged), _last_of(tail), judged=True)
+        _row(
+            one.problem.image,
+            one.problem.question,
+            tail := verdicts.tail(head, one.problem.question, judged),
+            _last_of(tail),
+            judged=True,
+        )
         for one in labelled
         for judged in one.judged
     ]

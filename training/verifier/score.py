@@ -37,7 +37,7 @@ def write_score_model(source: Path, out: Path) -> None:
 
 
 def score_head(model: PreTrainedModel, verdicts: Verdicts) -> nn.Linear:
-    """Of the hidden state from which a verdict is said: the logit of "yes" less that of "no"."""
+    """Of the hidden state from which a verdict is read: the logit of "yes" less that of "no"."""
     said = model.get_output_embeddings().weight
     assert isinstance(said, torch.Tensor)
     head = nn.Linear(said.shape[1], 1, bias=False, dtype=said.dtype, device=said.device)

@@ -88,7 +88,7 @@ def train(run: VerifierRun) -> Path:
 
 def _trainer(run: VerifierRun, options: SFTConfig, loaded: Loaded, folder: Path) -> VerdictTrainer:
     collate = Collator(loaded.processor)
-    rows = verdict_rows((one for file in run.labels for one in read(file, Labelled)), collate)
+    rows = verdict_rows((one for file in run.labels for one in read(file, Labelled)), collate, run.head)
     if run.answers is not None:
         rows = with_answers(rows, run.answers, collate, seed=options.seed, cache=folder / "data")
     return VerdictTrainer(

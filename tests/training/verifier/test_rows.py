@@ -62,16 +62,32 @@ async def test_what_is_learned_is_what_the_server_asks(folder: Path) -> None:
     engine, judged = Asked(collate), [each for one in labelled() for each in one.judged]
     asked = ServersVerifier(engine, VerifierTokens.model_validate(VERIFIER))
     await asked.measure(Problem(None, 0), [trajectory(each, engine) for each in judged])
-    rows = verdict_rows(labelled(), collate).to_list()
+    rows = verdict_rows(labelled(), collate, "token").to_list()
     assert [tuple(row["tail"][:-1]) for row in rows] == engine.prefixes
     yes, no = engine.labels
     assert [row["tail"][-1] for row in rows] == [yes, no, yes, no]
     assert all(row["learned"] == [False] * (len(row["tail"]) - 1) + [True] for row in rows)
 
 
+def test_a_score_reads_the_end_of_the_conversation(folder: Path) -> None:
+    processor = AutoProcessor.from_pretrained(folder)
+    collate = Collator(processor)
+    batch = RowCollator(collate)(verdict_rows(labelled(), collate, "score").to_list())
+    judged, verdicts = [(one.problem, each) for one in labelled() for each in one.judged], Verdicts(collate)
+    for number, (problem, each) in enumerate(judged):
+        question = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+        answer = [{"type": "text", "text": "".join(each.texts)}]
+        chat = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        text, images = processor.apply_chat_template(chat), [open_picture(problem.image)]
+        ids = processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+        verdict = verdicts.yes if each.right else verdicts.no
+        assert batch["input_ids"][number, : len(ids) + 1].tolist() == [*ids.tolist(), verdict]
+        assert (batch["labels"][number] != IGNORED).nonzero().flatten().tolist() == [len(ids)]
+
+
 def test_a_batch_is_the_prompt_and_what_follows_it(folder: Path) -> None:
     collate = Collator(AutoProcessor.from_pretrained(folder))
-    rows = verdict_rows(labelled(), collate).to_list()
+    rows = verdict_rows(labelled(), collate, "token").to_list()
     batch = RowCollator(collate)(rows)
     for number, row in enumerate(rows):
         prompt = collate.prompts([open_picture(row["picture"])], [QUESTION])["input_ids"][0].tolist()
@@ -90,7 +106,7 @@ def test_a_batch_is_the_prompt_and_what_follows_it(folder: Path) -> None:
 def test_a_row_reads_the_same_alone_and_among_others(folder: Path) -> None:
     collate = Collator(AutoProcessor.from_pretrained(folder))
     model = AutoModelForImageTextToText.from_pretrained(folder)
-    rows = verdict_rows(labelled(), collate).to_list()
+    rows = verdict_rows(labelled(), collate, "token").to_list()
 
     def read(some: list[dict[str, object]]) -> torch.Tensor:
         batch = RowCollator(collate)(some)
@@ -108,7 +124,7 @@ def test_a_row_reads_the_same_alone_and_among_others(folder: Path) -> None:
 def test_answers_are_learned_from_their_first_token_to_their_end(tmp_path: Path) -> None:
     collate = Collator(AutoProcessor.from_pretrained(staged("qwen2_5_vl", tmp_path)))
     write_task(tmp_path, tmp_path)
-    judged = verdict_rows(labelled(), collate)
+    judged = verdict_rows(labelled(), collate, "token")
     told = dict(override.removeprefix("answers.").split("=") for override in answers(tmp_path))
     mixed = with_answers(
         judged, Answers.model_validate({**told, "share": 0.2}), collate, seed=0, cache=tmp_path / "cache"

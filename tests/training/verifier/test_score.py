@@ -13,7 +13,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.training.by_heart import command
 from tests.training.verifier.judged import labelled, staged
-from training.checkpoint import ASK
 from training.collate import Collator
 from training.verifier.judge import Judge
 from training.verifier.problem import open_picture
@@ -33,13 +32,13 @@ def written(verifier: Path) -> Path:
 
 
 def probabilities(verifier: Path) -> list[float]:
-    (found,) = (each for each in Judge.load(verifier).verdicts(labelled(), batch=4).values() if each)
+    (found,) = (each for each in Judge.load(verifier).verdicts(labelled(), "score", batch=4).values() if each)
     return [one.probability for one in found]
 
 
 def test_the_head_scores_the_hidden_state_as_the_verdicts_do(verifier: Path, written: Path) -> None:
     collate = Collator(AutoProcessor.from_pretrained(verifier))
-    batch = RowCollator(collate)(rows := verdict_rows(labelled(), collate).to_list())
+    batch = RowCollator(collate)(rows := verdict_rows(labelled(), collate, "score").to_list())
     asked = batch["attention_mask"].sum(dim=1) - 2
     del batch["labels"], batch["judged"]
     model = AutoModelForImageTextToText.from_pretrained(verifier)
@@ -74,16 +73,19 @@ def test_vllm_gives_the_same_probabilities(verifier: Path, written: Path) -> Non
 
 
 def prompts(verifier: Path) -> list[dict[str, object]]:
-    """As text, with the picture beside it."""
+    """Whole conversations as text, with the picture beside them."""
     processor = AutoProcessor.from_pretrained(verifier)
 
-    def chat(question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+    def conversation(question: str, answer: str) -> object:
+        asked = [{"type": "image"}, {"type": "text", "text": question}]
+        told = [{"type": "text", "text": answer}]
+        return processor.apply_chat_template(
+            [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]
+        )
 
     return [
         {
-            "prompt": chat(one.problem.question) + "".join(judged.texts) + ASK,
+            "prompt": conversation(one.problem.question, "".join(judged.texts)),
             "multi_modal_data": {"image": open_picture(one.problem.image)},
         }
         for one in labelled()

@@ -53,7 +53,7 @@ def read(folder: Path) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
     """The logits of the token that asks, of each row by itself."""
     collate = Collator(AutoProcessor.from_pretrained(folder))
     model = AutoModelForImageTextToText.from_pretrained(folder)
-    for row in verdict_rows(labelled(), collate).to_list():
+    for row in verdict_rows(labelled(), collate, "token").to_list():
         batch = RowCollator(collate)([row])
         del batch["judged"], batch["labels"]
         with torch.inference_mode():
@@ -64,7 +64,7 @@ def test_the_loss_is_of_the_verdict_tokens_alone(base: Path) -> None:
     collate = Collator(AutoProcessor.from_pretrained(base))
     verdicts = Verdicts(collate)
     model = AutoModelForImageTextToText.from_pretrained(base)
-    batch = RowCollator(collate)(verdict_rows(labelled(), collate).to_list())
+    batch = RowCollator(collate)(verdict_rows(labelled(), collate, "token").to_list())
     labels, judged = batch.pop("labels"), batch.pop("judged")
     assert (labels != IGNORED).sum() == 4
     with torch.inference_mode():
@@ -94,8 +94,8 @@ def test_answers_and_verdicts_weigh_as_told_whatever_their_length(base: Path) ->
 
 
 def test_verdicts_are_learned_and_the_folder_says_so(base: Path, trained: Path) -> None:
-    before = Judge.load(base).verdicts(labelled(), batch=3)[Stage.CAPTION]
-    after = Judge.load(trained).verdicts(labelled(), batch=3)[Stage.CAPTION]
+    before = Judge.load(base).verdicts(labelled(), "token", batch=3)[Stage.CAPTION]
+    after = Judge.load(trained).verdicts(labelled(), "token", batch=3)[Stage.CAPTION]
     assert auc(after) == 1.0 > (auc(before) or 0)
     assert [one.probability > 0.5 for one in after] == [one.right for one in after]
     assert json.loads((trained / "swires.json").read_text()) == {"stages": {"tags": "special"}, "verifier": VERIFIER}
