@@ -17,9 +17,12 @@ Each option is also an environment variable, SWIRES_ and its name: SWIRES_MAX_IM
 After `--` come vLLM's own engine options, as in `swires serve --model DIR -- --dtype float32 --max-num-seqs 64`."""
 
 CALIBRATE = """Measure the mean and the deviation of each scorer for each stage, and write them into the checkpoint's
-swires.json, from which the server reads them.
+swires.json, from which the server reads them. A reward model is a scorer too, where one is named.
 
 After `--` come vLLM's own engine options."""
+
+CALIBRATE_OPTIONS = ("scorer_sees", "reward_url", "reward_model", "reward_memory")
+"""Those of `serve`: what a scorer's scores depend on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +52,8 @@ def _parser() -> Parser:
     serve = commands.add_parser("serve", help="serve a checkpoint", description=SERVE, formatter_class=as_written)
     serve.set_defaults(run=run_serve)
     for name, field in Settings.model_fields.items():
-        _add_option(serve, name, field)
+        if not field.exclude:
+            _add_option(serve, name, field)
 
     calibrate = commands.add_parser(
         "calibrate", help="measure a checkpoint's scorers", description=CALIBRATE, formatter_class=as_written
@@ -62,6 +66,8 @@ def _parser() -> Parser:
         help='what to measure on, lines of {"image": FILE or data URL, "question": TEXT} '
         f"(default: {QUESTIONS_FILE} of the checkpoint)",
     )
+    for name in CALIBRATE_OPTIONS:
+        _add_option(calibrate, name, Settings.model_fields[name])
     return parser
 
 

@@ -7,29 +7,29 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from server import checkpoint, sample
 from server.app import create_app
 from server.checkpoint import Calibration, Checkpoint
-from server.engine.labels import LabelReader
 from server.preflight import check_folder
 from server.scorer.calibrate import calibrate
-from server.scorer.calibrated import Calibrated, require_all_stages
-from server.scorer.consensus import Consensus
+from server.scorer.offered import Beside, check_defaults, chosen_scorers, make_scorers, opened, scorers_beside
 from server.scorer.questions import Question, read_questions
-from server.scorer.raw import raw_scorers
 from server.serve import SIGNALS, bound, serve
 from server.settings import Settings
 from swires.errors import SwiresError
-from swires.protocols import Scorer
+
+if TYPE_CHECKING:
+    from server.engine.vllm_engine import VllmEngine
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 QUESTIONS_FILE = "questions.jsonl"
@@ -43,10 +43,14 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     settings = read_settings(options)
     _check_model(settings.model)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a scorer else
     known = _known(settings.model)
-    settings = settings.model_copy(update={"scorers": chosen_scorers(known, settings.scorers)})
+    beside = scorers_beside(settings)
+    scorers = chosen_scorers(known, settings.scorers, beside=beside, sees=settings.scorer_sees)
+    settings = settings.model_copy(update={"scorers": scorers})
     if not known.staged and "policy" not in settings.model_fields_set:
         settings = settings.model_copy(update={"policy": "best_of_n"})
+    check_defaults(settings.policy, scorers[0])
     if Path(settings.model).is_dir():
         check_folder(Path(settings.model))
     with _listening_socket(settings) as sock:
@@ -88,23 +92,42 @@ def _listening_socket(settings: Settings) -> socket.socket:
 
 
 async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, engine_arguments: Sequence[str]) -> None:
-    from server.engine.vllm_engine import VllmEngine, engine_options  # seconds, which --help and mistakes need not take
-
     ours = {"limit_mm_per_prompt": {"image": settings.max_images}, "served_model_name": settings.name}
-    options: dict[str, Any] = {**ours, **engine_options(engine_arguments)}
-    async with VllmEngine(settings.model, **options) as engine:
-        app = create_app(engine, make_scorers(engine, known, settings.scorers), settings)
-        await serve(app, sock, partial(_greet, sock, settings))
+    async with _engines(settings, settings.scorers, ours, engine_arguments) as (engine, beside):
+        scorers = make_scorers(
+            engine,
+            known,
+            settings.scorers,
+            beside,
+            sees=settings.scorer_sees,
+            timeout_s=settings.scorer_timeout_s,
+        )
+        await serve(create_app(engine, scorers, settings), sock, partial(_greet, sock, settings))
+
+
+@asynccontextmanager
+async def _engines(
+    settings: Settings, scorers: Sequence[str], ours: Mapping[str, Any], arguments: Sequence[str]
+) -> "AsyncGenerator[tuple[VllmEngine, Beside], None]":
+    """First what is soon told to be missing: other servers, then other models, then the checkpoint."""
+    from server.engine.vllm_engine import VllmEngine, engine_options, memory_beside  # which mistakes need not wait for
+
+    async with opened(settings, scorers) as beside:
+        shared = memory_beside(settings.reward_memory)[1] if settings.reward_model and "reward_model" in scorers else {}
+        async with VllmEngine(settings.model, **{**ours, **shared, **engine_options(arguments)}) as engine:
+            yield engine, beside
 
 
 def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     model = Path(options["model"])
     if not model.is_dir():
         raise StartError(f"--model: there is no directory {model}")
-    questions = read_questions(Path(options.get("questions", model / QUESTIONS_FILE)))
+    questions = read_questions(Path(options.pop("questions", model / QUESTIONS_FILE)))
+    settings = read_settings(options)
+    beside = [name for name in scorers_beside(settings) if name == "reward_model"]
     check_folder(model)
     _end_at_once_on_signals()
-    calibrations = asyncio.run(_calibrate(str(model), questions, engine_arguments))
+    calibrations = asyncio.run(_calibrate(settings, beside, questions, engine_arguments))
     for scorer, calibration in calibrations.items():
         for stage, usual in calibration.items():
             print(f"{scorer:12}{stage.name:12}mean {usual.mean:9.4f}  deviation {usual.std:8.4f}")
@@ -112,39 +135,17 @@ def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> N
 
 
 async def _calibrate(
-    model: str, questions: Sequence[Question], engine_arguments: Sequence[str]
+    settings: Settings, beside: Sequence[str], questions: Sequence[Question], engine_arguments: Sequence[str]
 ) -> dict[str, Calibration]:
-    from server.engine.vllm_engine import VllmEngine, engine_options
-
     def tell(done: int) -> None:
         print(f"\rCalibrated on {done} of {len(questions)} questions", end="", file=sys.stderr, flush=True)
 
-    async with VllmEngine(model, **engine_options(engine_arguments)) as engine:
-        calibrations = await calibrate(model, engine, questions, progress=tell)
+    async with _engines(settings, beside, {}, engine_arguments) as (engine, models):
+        calibrations = await calibrate(
+            settings.model, engine, questions, progress=tell, sees=settings.scorer_sees, classifier=models.classifier
+        )
     print(file=sys.stderr)
     return calibrations
-
-
-def chosen_scorers(known: Checkpoint, names: Sequence[str]) -> tuple[str, ...]:
-    """The scorers to offer, without names all that are ready, the best first. Raises StartError, ScorerError."""
-    possible = ("likelihood", "consensus") if known.verifier is None else ("verifier", "likelihood", "consensus")
-    for name in names:
-        if name not in possible:
-            raise StartError(f"--scorers: the checkpoint has no scorer {name!r}, only {', '.join(possible)}")
-    if not names and known.staged and not known.calibration:
-        raise StartError("no scorer is calibrated: run `swires calibrate` first, or choose --scorers consensus")
-    for name in names:
-        if name != "consensus":
-            require_all_stages(known.calibration.get(name, {}))
-    return tuple(names) or tuple(name for name in possible if name in {*known.calibration, "consensus"})
-
-
-def make_scorers(engine: LabelReader, known: Checkpoint, names: Sequence[str]) -> dict[str, Scorer]:
-    """The scorers `names`, which are among those of the checkpoint. Raises ScorerError."""
-    raw = raw_scorers(engine, known)
-    return {
-        name: Consensus() if name == "consensus" else Calibrated(raw[name], known.calibration[name]) for name in names
-    }
 
 
 def _greet(sock: socket.socket, settings: Settings) -> None:

@@ -12,7 +12,7 @@ from swires.budget import Budget
 from swires.errors import InvalidPlan
 from swires.plan import SearchPlan
 from swires.policies import POLICIES
-from swires.protocols import SearchPolicy
+from swires.protocols import Scorer, SearchPolicy
 from swires.types import Problem, Sampling
 
 NUMBERS = tuple({field.name: None for policy in POLICIES.values() for field in fields(policy)})
@@ -42,7 +42,7 @@ def model_names(settings: Settings) -> Mapping[str, str | None]:
     return {settings.name: None, **{f"{settings.name}:{mode}": mode for mode in MODES}}
 
 
-def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> Choice:
+def choose(chat: ChatRequest, settings: Settings, scorers: Mapping[str, Scorer]) -> Choice:
     """The most explicit wins: the `swires` object, then `reasoning_effort`, then the model's alias.
 
     Raises Refused, naming the field.
@@ -51,7 +51,7 @@ def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> C
     if chat.model not in names:
         message = f"model: there is no such model; there are {', '.join(names)}"
         raise Refused(message, status=404, param="model", code="model_not_found")
-    scorer = scorers[0] if chat.swires.scorer is None else chat.swires.scorer
+    scorer = next(iter(scorers)) if chat.swires.scorer is None else chat.swires.scorer
     if scorer not in scorers:
         raise Refused(f"swires.scorer: must be one of {', '.join(scorers)}", param="swires.scorer")
     effort = EFFORTS[chat.reasoning_effort] if chat.reasoning_effort else None
@@ -60,7 +60,15 @@ def choose(chat: ChatRequest, settings: Settings, scorers: tuple[str, ...]) -> C
         preset, name = settings.preset, chat.swires.policy or "greedy"
     else:
         preset, name = cast(PresetName, mode), chat.swires.policy or settings.policy
+    if scorers[scorer].ranks and POLICIES[name].thresholds:
+        raise Refused(f"swires.scorer: {unfit(name, scorer)}", param="swires.scorer", code="invalid_value")
     return Choice(_policy(name, preset, chat.swires), preset, scorer)
+
+
+def unfit(policy: PolicyName, scorer: str) -> str:
+    """Why a scorer that only ranks cannot serve a policy that thresholds."""
+    fit = ", ".join(name for name, kind in POLICIES.items() if not kind.thresholds)
+    return f"{scorer} only ranks, but {policy} compares scores with a threshold; policies for {scorer} are {fit}"
 
 
 def budget(policy: SearchPolicy, chat: ChatRequest, settings: Settings) -> Budget:

@@ -45,7 +45,7 @@ TheService = Annotated[Service, Depends(_service)]
 async def chat_completions(request: Request, service: TheService) -> Response:
     async with _gate(service):
         chat = await _checked(request, service)
-        choice = choose(chat, service.settings, tuple(service.scorers))
+        choice = choose(chat, service.settings, service.scorers)
         limits = budget(choice.policy, chat, service.settings)
         _check_room(choice, service)
         problem = await _rendered(chat, service)

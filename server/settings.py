@@ -3,13 +3,15 @@
 from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PolicyName = Literal["swires", "stage_beam", "sentence_beam", "best_of_n", "greedy"]
 PresetName = Literal["fast", "balanced", "thorough"]
+Sees = Literal["answer", "stage"]
 
 MIB = 1024 * 1024
+SCORER_TIMEOUT_S = 30.0
 
 
 def _names(value: object) -> object:
@@ -29,8 +31,31 @@ class Settings(BaseSettings):
 
     scorers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
         (),
-        description="scorers to offer, the first is the default: verifier,likelihood,consensus; by default those ready",
+        description="scorers to offer, the first is the default: verifier,reward_model,likelihood,consensus,judge; "
+        "by default those ready",
     )
+    scorer_sees: Sees = Field(
+        "answer", description="what verifier, reward model and judge are shown: the answer so far or its newest stage"
+    )
+    scorer_timeout_s: float = Field(
+        SCORER_TIMEOUT_S, gt=0, description="seconds after which a search goes on without its scorer"
+    )
+    reward_url: AnyHttpUrl | None = Field(
+        None, description="vLLM server with a reward model (vllm serve DIR --runner pooling --convert classify)"
+    )
+    reward_model: str | None = Field(
+        None, min_length=1, description="reward model to load beside the checkpoint: a directory"
+    )
+    reward_memory: float = Field(
+        0.3, gt=0, lt=0.8, description="share of the accelerator's memory for --reward-model; the checkpoint gets less"
+    )
+    judge_url: AnyHttpUrl | None = Field(
+        None,
+        description="OpenAI-compatible API of the judge, as http://127.0.0.1:9000/v1; its key: SWIRES_JUDGE_API_KEY",
+    )
+    judge_model: str | None = Field(None, min_length=1, description="chat model that judges, by its name there")
+    judge_api_key: SecretStr | None = Field(None, exclude=True)  # a command line is seen by all users of a machine
+
     policy: PolicyName = Field("swires", description="search policy of requests that name none")
     preset: PresetName = Field("balanced", description="preset of requests that name none")
     temperature: float = Field(0.6, gt=0, le=2, description="sampling temperature of requests that name none")

@@ -12,11 +12,11 @@ from functools import partial
 from itertools import count
 from multiprocessing import resource_tracker
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 import vllm
 from PIL.Image import Image
-from vllm import AsyncEngineArgs, CompletionOutput, RequestOutput, SamplingParams
+from vllm import AsyncEngineArgs, CompletionOutput, PoolingParams, RequestOutput, SamplingParams
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.multimodal.cache.lru import LruKeyReplicatedSenderCache
 from vllm.multimodal.inputs import MultiModalKwargsItems
@@ -28,6 +28,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from server.checkpoint import CheckpointError, load
+from server.engine.classifier import Classified, Conversation
 from server.engine.labels import LabelRead
 from server.engine.merge import merged
 from server.engine.plain_text import PlainText, pieces
@@ -47,6 +48,9 @@ replaced."""
 
 CPU_CACHE_BYTES = 1 << 30
 """For keys and values: 170,000 tokens of the embedded checkpoint."""
+
+USED_MEMORY = 0.9
+"""Of an accelerator, by all engines together."""
 
 STOP_S = 20
 """vLLM kills its processes after 5 seconds else, which is short on a busy machine and leaves shared memory behind."""
@@ -299,6 +303,28 @@ class VllmEngine:
                 logprobs = tuple(next_token[0][label].logprob for label in labels)
                 yield index, LabelRead(logprobs, len(prompt.token_ids), output.num_cached_tokens or 0)
 
+    async def classify(self, conversations: Sequence[Conversation]) -> tuple[Classified, ...]:
+        """See `server.engine.classifier.Classifier`; of a model started with `runner="pooling", convert="classify"`."""
+        reads = [self._classify(conversation, index) for index, conversation in enumerate(conversations)]
+        async with aclosing(merged(reads)) as arrivals:
+            by_index = {index: read async for index, read in arrivals}
+        return tuple(by_index[index] for index in range(len(conversations)))
+
+    async def _classify(self, conversation: Conversation, index: int) -> AsyncGenerator[tuple[int, Classified], None]:
+        renderer, chat = self._llm.renderer, [cast(Any, message) for message in conversation]
+        params = ChatParams(chat_template_kwargs={"add_generation_prompt": False, "tokenize": False})
+        with _rendering():
+            _, (prompt,) = await renderer.render_chat_async([chat], params)
+        with _requesting():
+            pooling = PoolingParams(task="classify", use_activation=False)
+            outputs = self._llm.encode(prompt, pooling, f"swires-{next(self._request_ids)}")
+            async with aclosing(outputs):
+                async for output in outputs:
+                    if output.error is not None:
+                        raise EngineError("the engine dropped a request")
+                    logits = tuple(output.outputs.data.tolist())
+                    yield index, Classified(logits, len(output.prompt_token_ids), output.num_cached_tokens)
+
     async def _outputs(
         self, prompt: Rendered, params: SamplingParams, *, fresh: bool
     ) -> AsyncGenerator[RequestOutput, None]:
@@ -349,6 +375,13 @@ def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     memory = {} if "gpu_memory_utilization" in options else {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
     return {"block_size": 32, **memory}
+
+
+def memory_beside(share: float) -> tuple[dict[str, float], dict[str, float]]:
+    """Options of an engine that takes this share of an accelerator's memory, and of the one that runs beside it."""
+    if current_platform.is_cpu():
+        return {}, {}
+    return {"gpu_memory_utilization": share}, {"gpu_memory_utilization": USED_MEMORY - share}
 
 
 def _continued(problem: Problem, prefix: tuple[int, ...]) -> Rendered:

@@ -10,18 +10,20 @@ from statistics import fmean, stdev
 from typing import Protocol
 
 from server.checkpoint import Calibration, Deviation, load, save
+from server.engine.classifier import Classifier
 from server.engine.labels import LabelReader
 from server.engine.merge import merged
 from server.images import data_url
-from server.scorer.calibrated import stage_judged
 from server.scorer.questions import Question
-from server.scorer.raw import RawScorer, raw_scorers
+from server.scorer.raw import RawScorer, calibration_key, raw_scorers
+from server.scorer.shown import stage_judged
 from server.serving_engine import ServingEngine
+from server.settings import Sees
 from swires.budget import Budget, Spend
 from swires.errors import ScorerError
 from swires.expansion import Expansion
 from swires.policies import Swires
-from swires.protocols import Scorer, Scores, SearchPolicy
+from swires.protocols import Scores, SearchPolicy
 from swires.stages import Stage
 from swires.types import Expand, Problem, Sampling, Trajectory
 
@@ -49,14 +51,18 @@ async def calibrate(
     sampling: Sampling = SAMPLING,
     policy: SearchPolicy = POLICY,
     seed: int = 0,
+    sees: Sees = "answer",
+    classifier: Classifier | None = None,
 ) -> dict[str, Calibration]:
-    """Calibrate all scorers of the checkpoint in the directory `model`, which `engine` serves, and write it down there.
+    """Calibrate all scorers of the checkpoint in the directory `model`, which `engine` serves, and with a `classifier`
+    that reward model, and write it down there. What of that has been measured before and not now stays.
 
     `progress` is told how many questions are done. Raises ScorerError where a scorer or a stage cannot be calibrated,
     CheckpointError, EngineError.
     """
     checkpoint = load(model)
-    recorder = Recorder(raw_scorers(engine, checkpoint))
+    scorers = raw_scorers(engine, checkpoint, sees, classifier)
+    recorder = Recorder({calibration_key(name, sees): scorer for name, scorer in scorers.items()})
     sampler = Sampler(engine, recorder, policy, replace(sampling, likelihood=True))
     seeded = [(Random(f"{seed} {number}"), question) for number, question in enumerate(questions)]
     shares = [sampler.answers(seeded[start::AT_ONCE]) for start in range(AT_ONCE)]
@@ -66,7 +72,7 @@ async def calibrate(
             done += 1
             progress(done)
     calibrations = recorder.calibrations()
-    save(model, checkpoint.model_copy(update={"calibration": calibrations}))
+    save(model, checkpoint.model_copy(update={"calibration": {**checkpoint.calibration, **calibrations}}))
     return calibrations
 
 
@@ -80,9 +86,14 @@ class Recorder:
     def __init__(self, scorers: Mapping[str, RawScorer]) -> None:
         self._scorers = scorers
         self._noted: dict[tuple[str, Stage], list[float]] = defaultdict(list)
+        self.failure: ScorerError | None = None
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
-        measured = {name: await scorer.measure(problem, trajectories) for name, scorer in self._scorers.items()}
+        try:
+            measured = {name: await scorer.measure(problem, trajectories) for name, scorer in self._scorers.items()}
+        except ScorerError as error:
+            self.failure = error
+            raise
         for name, scores in measured.items():
             for trajectory, value in zip(trajectories, scores.values, strict=True):
                 self._noted[name, stage_judged(trajectory)].append(value)
@@ -106,7 +117,7 @@ class Sampler:
     """Answers questions as the policy does, but has each candidate scored."""
 
     engine: CalibrationEngine
-    scorer: Scorer
+    scorer: Recorder
     policy: SearchPolicy
     sampling: Sampling
 
@@ -141,7 +152,7 @@ class Sampler:
         )
         grown = await expansion.run()
         if expansion.degraded:
-            raise ScorerError("a candidate could not be scored")
+            raise self.scorer.failure or ScorerError("a candidate could not be scored")
         return grown
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from server.checkpoint import Calibration
 from server.scorer.raw import RawScorer
+from server.scorer.shown import stage_judged
 from swires.errors import ScorerError
 from swires.protocols import Scores
 from swires.stages import Stage
@@ -41,10 +42,3 @@ def require_all_stages(calibration: Calibration) -> None:
     missing = [stage.name for stage in Stage if stage not in calibration]
     if missing:
         raise ScorerError(f"no mean and deviation for {', '.join(missing)}: run `swires calibrate` first")
-
-
-def stage_judged(trajectory: Trajectory) -> Stage:
-    """The stage in which the newest candidate ends: the last one opened, since a candidate may span several."""
-    text = trajectory.text
-    opened = {text.rfind(stage.opening): stage for stage in Stage}
-    return opened[max(opened)] if max(opened) >= 0 else trajectory.last.stage

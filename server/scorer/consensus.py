@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from server.scorer.calibrated import stage_judged
+from server.scorer.shown import stage_judged
 from swires.parser import parse
 from swires.protocols import Scores
 from swires.stages import Stage

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from server.checkpoint import Checkpoint
+from server.engine.classifier import Classifier
 from server.engine.labels import LabelReader
 from server.scorer.likelihood import Likelihood
+from server.scorer.reward_model import RewardModel
 from server.scorer.verifier import Verifier
+from server.settings import Sees
 from swires.protocols import Scores
 from swires.types import Problem, Trajectory
 
@@ -23,10 +26,19 @@ class RawScorer(Protocol):
         ...
 
 
-def raw_scorers(engine: LabelReader, checkpoint: Checkpoint) -> dict[str, RawScorer]:
-    """Those that the checkpoint is good for and that need calibration, the best one first. Raises ScorerError."""
+def raw_scorers(
+    engine: LabelReader, checkpoint: Checkpoint, sees: Sees = "answer", classifier: Classifier | None = None
+) -> dict[str, RawScorer]:
+    """Those that can be and that need calibration, the best one first. Raises ScorerError."""
     scorers: dict[str, RawScorer] = {}
     if checkpoint.verifier is not None:
-        scorers["verifier"] = Verifier(engine, checkpoint.verifier)
+        scorers["verifier"] = Verifier(engine, checkpoint.verifier, sees)
+    if classifier is not None:
+        scorers["reward_model"] = RewardModel(classifier, sees)
     scorers["likelihood"] = Likelihood()
     return scorers
+
+
+def calibration_key(name: str, sees: Sees) -> str:
+    """Under which a scorer's calibration is kept: what it is shown changes its scores."""
+    return name if sees == "answer" or name == "likelihood" else f"{name}:{sees}"

@@ -3,7 +3,8 @@ from collections.abc import Sequence
 import pytest
 
 from server.checkpoint import Deviation
-from server.scorer.calibrated import Calibrated, stage_judged
+from server.scorer.calibrated import Calibrated
+from server.scorer.shown import stage_judged
 from swires.errors import ScorerError
 from swires.protocols import Scores
 from swires.stages import Stage

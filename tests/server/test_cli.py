@@ -10,9 +10,10 @@ import pytest
 from server import sample
 from server.checkpoint import FILE_NAME, Checkpoint, save
 from server.cli import main
-from server.commands import StartError, chosen_scorers, make_scorers, read_settings
+from server.commands import StartError, read_settings
 from server.engine.fake import FakeEngine
 from server.schemas import ChatRequest
+from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
 from swires.stages import Stage
 
@@ -38,7 +39,10 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         main(["serve", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
-    for name, field in Settings.model_fields.items():
+    options = {name: field for name, field in Settings.model_fields.items() if not field.exclude}
+    assert Settings.model_fields.keys() - options.keys() == {"judge_api_key"}
+    assert "--judge-api-key" not in told
+    for name, field in options.items():
         assert f"--{name.replace('_', '-')} " in told
         assert field.description
         assert field.description in told

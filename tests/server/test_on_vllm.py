@@ -15,7 +15,7 @@ import pytest_asyncio
 from server import checkpoint as checkpoints
 from server import sample
 from server.app import create_app
-from server.commands import chosen_scorers, make_scorers
+from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
 from swires.stages import Stage
 from tests.server.client import Json, chat, chunks, image_url

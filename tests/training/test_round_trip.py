@@ -12,8 +12,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from server.app import create_app
 from server.checkpoint import Deviation, load, save
-from server.commands import chosen_scorers, make_scorers
 from server.preflight import check_folder
+from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
 from swires.stages import Stage
 from swires.types import Problem, Sampling
