@@ -11,7 +11,7 @@ the template adds to prompts alone.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import torch
@@ -59,6 +59,9 @@ class Collator:
     def __init__(self, processor: ProcessorMixin) -> None:
         self.processor = processor
         self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
+        if not isinstance(processor.chat_template, str):
+            raise ConfigError("the model has no chat template, or several of which none is the one")
+        self._template = processor.chat_template
         self._added = frozenset(self.tokenizer.added_tokens_decoder)
         self._special = re.compile("|".join(map(re.escape, self.tokenizer.get_added_vocab())))
         self._image_tokens = cache(self._count_image_tokens)
@@ -107,7 +110,7 @@ class Collator:
         self._check_ends(ids, learned, len(spans))
         return Tokens(tuple(ids), tuple(learned))
 
-    @property
+    @cached_property
     def end_id(self) -> int:
         """The token that ends an answer."""
         tokens = self.tokens([Turn(question="?", answer="!")])
@@ -130,7 +133,10 @@ class Collator:
             )
 
     def _render(self, messages: Messages, *, asking: bool = False) -> str:
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=asking)
+        """By the tokenizer: a processor would complain of each template that adds nothing to prompts."""
+        text = self.tokenizer.apply_chat_template(
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=asking
+        )
         assert isinstance(text, str)
         return text
 

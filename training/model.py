@@ -111,8 +111,6 @@ def _check(processor: ProcessorMixin, config: Model) -> None:
         raise ConfigError(f"model.name: {config.name} has no fast tokenizer, which tells where in a text tokens stand")
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"model.name: {config.name} has a tokenizer without a padding token")
-    if not processor.chat_template:
-        raise ConfigError(f"model.name: {config.name} has no chat template")
 
 
 def _change_image_processor(processor: ProcessorMixin, config: Model) -> None:
