@@ -36,9 +36,11 @@ Its only label is the probability that the newest stage of an answer leads to th
 the conversation's last token. `vllm serve FOLDER` serves it, and `swires serve` takes it as --reward-model."""
 
 REPORT = """\
-Measure checkpoints on held-out problems: how well their verdicts tell right stages from wrong ones (AUC), how true the
-probabilities are (expected calibration error, right and wrong ones weighing the same), how often greedy answers are
-right. Writes report.json and reliability.png."""
+Measure checkpoints on held-out problems.
+
+How well their verdicts tell right stages from wrong ones (AUC, of all pairs and of those from one problem, between
+which a search chooses), how true the probabilities are (expected calibration error, right and wrong ones weighing the
+same), and how often greedy answers are right. Writes report.json and reliability.png."""
 
 
 def add_verifier(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ class Judge:
 
     def verdicts(self, labelled: Sequence[Labelled], head: Head, batch: int) -> Mapping[Stage, list[Verdict]]:
         """P(yes) / (P(yes) + P(no)) for the token after each judged stage, where the head is read."""
-        judged = [each for one in labelled for each in one.judged]
+        judged = [(one.problem.key, each) for one in labelled for each in one.judged]
         rows = verdict_rows(labelled, self.collate, head)
         found: dict[Stage, list[Verdict]] = {stage: [] for stage in Stage}
         numbers = sorted(range(len(rows)), key=rows["length"].__getitem__)
@@ -48,7 +48,8 @@ class Judge:
             for start in range(0, len(numbers), batch):
                 some = numbers[start : start + batch]
                 for number, probability in zip(some, self._probabilities(rows.select(some).to_list()), strict=True):
-                    found[judged[number].stage].append(Verdict(probability, judged[number].right))
+                    problem, each = judged[number]
+                    found[each.stage].append(Verdict(problem, probability, each.right))
                 bar.update(len(some))
         return found
 

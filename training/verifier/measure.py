@@ -1,6 +1,7 @@
 """How well verdicts tell right stages from wrong ones, and how true their probabilities are."""
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`probability` that the stage is right, as judged, and whether it is."""
+    """`probability` that a stage of the `problem` is right, as judged, and whether it is."""
 
+    problem: str
     probability: float
     right: bool
 
@@ -29,12 +31,27 @@ def auc(verdicts: Sequence[Verdict]) -> float | None:
 
     The Mann-Whitney statistic (Hanley and McNeil, Radiology 143, 1982).
     """
+    won, pairs = _won(verdicts)
+    return won / pairs if pairs else None
+
+
+def auc_within(verdicts: Sequence[Verdict]) -> float | None:
+    """The same of pairs from one problem, which is what a search chooses from: telling a hard problem from an easy one
+    does not help here."""
+    by_problem: dict[str, list[Verdict]] = defaultdict(list)
+    for one in verdicts:
+        by_problem[one.problem].append(one)
+    found = [_won(some) for some in by_problem.values()]
+    pairs = sum(each for _, each in found)
+    return sum(won for won, _ in found) / pairs if pairs else None
+
+
+def _won(verdicts: Sequence[Verdict]) -> tuple[float, int]:
+    """Of how many pairs of a right and a wrong one the right one is judged better, and how many there are."""
     wrong = sorted(one.probability for one in verdicts if not one.right)
     right = [one.probability for one in verdicts if one.right]
-    if not wrong or not right:
-        return None
-    won = sum(bisect_left(wrong, each) + bisect_right(wrong, each) for each in right)
-    return won / 2 / len(wrong) / len(right)
+    won = sum(bisect_left(wrong, each) + bisect_right(wrong, each) for each in right) / 2
+    return won, len(wrong) * len(right)
 
 
 def reliability(verdicts: Sequence[Verdict], bins: int = BINS) -> list[Bin]:

@@ -14,16 +14,18 @@ from training.verifier.config import Head
 from training.verifier.errors import BadFile
 from training.verifier.judge import Judge
 from training.verifier.label import Labelled
-from training.verifier.measure import Bin, Verdict, auc, calibration_error, reliability
+from training.verifier.measure import Bin, Verdict, auc, auc_within, calibration_error, reliability
 
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """`auc` and `calibration_error` are None where all of the stages are right, or all are wrong."""
+    """Figures are None where all of the stages are right, or all are wrong, `auc_within` where those of each problem
+    are."""
 
     right: int
     wrong: int
     auc: float | None
+    auc_within: float | None
     calibration_error: float | None
     reliability: tuple[Bin, ...]
 
@@ -32,7 +34,7 @@ class StageReport:
         right = sum(one.right for one in verdicts)
         both = 0 < right < len(verdicts)
         bins = tuple(reliability(verdicts)) if both else ()
-        return cls(right, len(verdicts) - right, auc(verdicts), calibration_error(verdicts), bins)
+        return cls(right, len(verdicts) - right, auc(verdicts), auc_within(verdicts), calibration_error(verdicts), bins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,14 @@ def report(
 
 
 def table(found: Mapping[str, ModelReport]) -> str:
-    """AUC and expected calibration error of each stage, right and wrong ones weighing the same; accuracy of greedy
-    answers with its 95 % Wilson interval."""
-    lines = [f"{'':<12}" + "".join(f" {stage.name.lower():>16}" for stage in Stage) + f" {'answers right':>22}"]
+    """Of each stage AUC, AUC within a problem, and expected calibration error; accuracy of greedy answers with its 95 %
+    Wilson interval."""
     first = next(iter(found.values()))
-    lines.append(
-        f"{'right / wrong':<12}" + "".join(f" {f'{one.right} / {one.wrong}':>16}" for one in first.stages.values())
-    )
-    for name, one in found.items():
-        cells = "".join(f" {_told(stage):>16}" for stage in one.stages.values())
-        lines.append(f"{name:<12} {cells[1:]} {_accuracy(one):>22}")
-    return "\n".join([*lines, "of each stage: AUC, expected calibration error"])
+    rows = [("", [stage.name.lower() for stage in Stage], "answers right")]
+    rows += [("right / wrong", [f"{one.right} / {one.wrong}" for one in first.stages.values()], "")]
+    rows += [(name, [_told(stage) for stage in one.stages.values()], _accuracy(one)) for name, one in found.items()]
+    lines = [f"{name:<13} {' '.join(f'{cell:>18}' for cell in cells)} {last:>22}" for name, cells, last in rows]
+    return "\n".join([*lines, "of each stage: AUC, AUC within a problem, expected calibration error"])
 
 
 def draw(found: Mapping[str, ModelReport], picture: Path) -> None:
@@ -94,9 +93,8 @@ def draw(found: Mapping[str, ModelReport], picture: Path) -> None:
 
 
 def _told(stage: StageReport) -> str:
-    if stage.auc is None or stage.calibration_error is None:
-        return "-"
-    return f"{stage.auc:.3f}, {stage.calibration_error:.3f}"
+    figures = (stage.auc, stage.auc_within, stage.calibration_error)
+    return " ".join("    -" if figure is None else f"{figure:.3f}" for figure in figures)
 
 
 def _accuracy(one: ModelReport) -> str:

@@ -9,8 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from training.collate import Collator
@@ -19,6 +18,9 @@ from training.verifier.rows import Verdicts
 
 CONVERTED = ("ForConditionalGeneration", "ForSequenceClassification")
 """How vLLM tells by the name of an architecture what it is to do."""
+
+NESTED = frozenset({"qwen2_5_vl", "llava", "internvl"})
+"""Those model types whose language model is one of vLLM's own within: there vLLM converts that one."""
 
 
 def write_score_model(source: Path, out: Path) -> None:
@@ -30,24 +32,23 @@ def write_score_model(source: Path, out: Path) -> None:
         processor = AutoProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--model: {source}: {' '.join(str(error).split())[:300]}") from error
-    model.score = score_head(model, Verdicts(Collator(processor)))
-    model.save_pretrained(out)
+    name = "language_model.score.weight" if model.config.model_type in NESTED else "score.weight"
+    head = score_weight(model, Verdicts(Collator(processor)))
+    model.save_pretrained(out, state_dict={**model.state_dict(), name: head})
     processor.save_pretrained(out)
     _rename(out / "config.json")
 
 
-def score_head(model: PreTrainedModel, verdicts: Verdicts) -> nn.Linear:
-    """Of the hidden state from which a verdict is read: the logit of "yes" less that of "no"."""
+def score_weight(model: PreTrainedModel, verdicts: Verdicts) -> Tensor:
+    """On the hidden state from which a verdict is read: the logit of "yes" less that of "no"."""
     said = model.get_output_embeddings().weight
-    assert isinstance(said, torch.Tensor)
-    head = nn.Linear(said.shape[1], 1, bias=False, dtype=said.dtype, device=said.device)
-    with torch.no_grad():
-        head.weight.copy_(said[verdicts.yes].float() - said[verdicts.no].float())
-    return head
+    assert isinstance(said, Tensor)
+    return (said[verdicts.yes].float() - said[verdicts.no].float()).to(said.dtype).detach()[None]
 
 
 def _rename(config: Path) -> None:
     facts: dict[str, Any] = json.loads(config.read_text())
     facts["architectures"] = [name.replace(*CONVERTED) for name in facts["architectures"]]
-    facts["id2label"], facts["label2id"] = {"0": "right"}, {"right": 0}
+    for part in (facts, facts["text_config"]):
+        part["id2label"], part["label2id"] = {"0": "right"}, {"right": 0}
     config.write_text(json.dumps(facts, indent=2) + "\n")

@@ -18,10 +18,22 @@ from training.verifier.judge import Judge
 from training.verifier.problem import open_picture
 from training.verifier.rows import RowCollator, verdict_rows
 
+HEADS = {
+    "idefics3": ("Idefics3ForSequenceClassification", "score.weight"),
+    "qwen2_5_vl": ("Qwen2_5_VLForSequenceClassification", "language_model.score.weight"),
+}
+"""Of a family whose whole model vLLM converts, and of one of which it converts the language model."""
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
 
 @pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return staged("idefics3", tmp_path_factory.mktemp("verifier"))
+def verifier(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return staged(family, tmp_path_factory.mktemp(family))
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +48,18 @@ def probabilities(verifier: Path) -> list[float]:
     return [one.probability for one in found]
 
 
-def test_the_head_scores_the_hidden_state_as_the_verdicts_do(verifier: Path, written: Path) -> None:
+def test_the_head_scores_the_hidden_state_as_the_verdicts_do(family: str, verifier: Path, written: Path) -> None:
+    architecture, name = HEADS[family]
     collate = Collator(AutoProcessor.from_pretrained(verifier))
     batch = RowCollator(collate)(rows := verdict_rows(labelled(), collate, "score").to_list())
     asked = batch["attention_mask"].sum(dim=1) - 2
     del batch["labels"], batch["judged"]
     model = AutoModelForImageTextToText.from_pretrained(verifier)
-    head = load_file(written / "model.safetensors")["score.weight"]
+    head = load_file(written / "model.safetensors")[name]
     with torch.inference_mode():
         hidden = model(**batch, output_hidden_states=True).hidden_states[-1][torch.arange(len(rows)), asked]
     assert torch.sigmoid(hidden @ head[0]).tolist() == pytest.approx(probabilities(verifier), abs=1e-5)
-    assert json.loads((written / "config.json").read_text())["architectures"] == ["Idefics3ForSequenceClassification"]
+    assert json.loads((written / "config.json").read_text())["architectures"] == [architecture]
 
 
 def test_vllm_gives_the_same_probabilities(verifier: Path, written: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_report_of_before_and_after(
     assert (facts["after"]["answered"], facts["after"]["answered_right"]) == (2, 2)
     assert facts["before"]["answered_right"] == 0
     after = next(line for line in told.splitlines() if line.startswith("after"))
-    assert "1.000, 0.0" in after
+    assert "1.000 1.000 0.0" in after
     assert "100.0%" in after
     with Image.open(tmp_path / "reliability.png") as picture:
         assert picture.width > 1000
