@@ -43,9 +43,9 @@ class Recipe:
     sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
-    steps: int = 4000
-    judging_from: int = 2200
-    rounds: int = 3
+    steps: int = 5000
+    judging_from: int = 2900
+    rounds: int = 2
     round_scenes: int = 512
     samples_per_scene: int = 4
     batch: int = 32
@@ -57,7 +57,7 @@ class Recipe:
     easy_vqa_share: float = 0.2
     temperature: float = 0.7
     save_every: int = 125
-    evaluate_every: int = 400
+    evaluate_every: int = 500
     compile: bool = True
 
     @property
