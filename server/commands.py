@@ -110,9 +110,9 @@ async def _engines(
     settings: Settings, scorers: Sequence[str], ours: Mapping[str, Any], arguments: Sequence[str]
 ) -> "AsyncGenerator[tuple[VllmEngine, Beside], None]":
     """First what is soon told to be missing: other servers, then other models, then the checkpoint."""
-    from server.engine.vllm_engine import VllmEngine, engine_options, memory_beside  # which mistakes need not wait for
-
     async with opened(settings, scorers) as beside:
+        from server.engine.vllm_engine import VllmEngine, engine_options, memory_beside  # which takes seconds
+
         shared = memory_beside(settings.reward_memory)[1] if settings.reward_model and "reward_model" in scorers else {}
         async with VllmEngine(settings.model, **{**ours, **shared, **engine_options(arguments)}) as engine:
             yield engine, beside
@@ -130,7 +130,7 @@ def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> N
     calibrations = asyncio.run(_calibrate(settings, beside, questions, engine_arguments))
     for scorer, calibration in calibrations.items():
         for stage, usual in calibration.items():
-            print(f"{scorer:12}{stage.name:12}mean {usual.mean:9.4f}  deviation {usual.std:8.4f}")
+            print(f"{scorer:20}{stage.name:12}mean {usual.mean:9.4f}  deviation {usual.std:8.4f}")
     print(f"Written to {model / checkpoint.FILE_NAME}")
 
 

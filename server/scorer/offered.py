@@ -108,10 +108,14 @@ async def _classifier(settings: Settings) -> AsyncGenerator[Classifier, None]:
 
         assert settings.reward_model is not None
         memory, _ = memory_beside(settings.reward_memory)
-        images = {"image": settings.max_images}
-        async with VllmEngine(
-            settings.reward_model, runner="pooling", convert="classify", limit_mm_per_prompt=images, **memory
-        ) as engine:
+        options = {
+            "runner": "pooling",
+            "convert": "classify",
+            "limit_mm_per_prompt": {"image": settings.max_images},
+            "disable_log_stats": True,  # they would go under the names of the checkpoint's own engine
+            **memory,
+        }
+        async with VllmEngine(settings.reward_model, **options) as engine:
             yield engine
 
 

@@ -6,10 +6,14 @@ from statistics import fmean, stdev
 import pytest
 from PIL import Image
 
+from server import images
 from server.checkpoint import load
+from server.engine.classifier import Classified, Conversation
 from server.engine.fake import FakeEngine
+from server.images import ImageLimits
+from server.schemas import ChatRequest
 from server.scorer.calibrate import Recorder, calibrate
-from server.scorer.fake import FakeScorer
+from server.scorer.fake import FakeClassifier, FakeScorer
 from server.scorer.likelihood import Likelihood
 from server.scorer.questions import Question
 from swires.errors import ScorerError
@@ -42,6 +46,41 @@ async def test_all_scorers_are_calibrated_for_all_stages(model: Path) -> None:
     assert known.calibration == calibrations
     assert known.verifier is not None
     assert known.staged
+
+
+async def test_a_reward_model_is_one_more_and_what_was_measured_before_stays(model: Path) -> None:
+    plain = await calibrate(str(model), FakeEngine(), QUESTIONS, progress=print)
+    more = await calibrate(
+        str(model), FakeEngine(), QUESTIONS, progress=print, sees="stage", classifier=FakeClassifier()
+    )
+    assert more.keys() == {"verifier:stage", "reward_model:stage", "likelihood"}
+    assert load(str(model)).calibration == {**plain, **more}
+
+
+async def test_a_reward_model_is_shown_the_question_and_its_image(model: Path) -> None:
+    asked: list[Conversation] = []
+
+    class Noting(FakeClassifier):
+        async def classify(self, conversations: Sequence[Conversation]) -> tuple[Classified, ...]:
+            asked.extend(conversations)
+            return await super().classify(conversations)
+
+    await calibrate(str(model), FakeEngine(), QUESTIONS[:2], progress=print, classifier=Noting())
+    image, text = asked[0][0]["content"]
+    assert text == {"type": "text", "text": QUESTIONS[0].text}
+    chat = ChatRequest.model_validate({"model": "demo", "messages": [{"role": "user", "content": [image, text]}]})
+    (loaded,) = await images.load(list(chat.images()), ImageLimits(1, 1 << 20, 1 << 20))
+    assert loaded.tobytes() == IMAGE.tobytes()
+
+
+async def test_a_reward_model_that_fails_is_told(model: Path) -> None:
+    class Broken(FakeClassifier):
+        async def classify(self, conversations: Sequence[Conversation]) -> tuple[Classified, ...]:
+            raise ScorerError("the reward model answers 500")
+
+    with pytest.raises(ScorerError, match="the reward model answers 500"):
+        await calibrate(str(model), FakeEngine(), QUESTIONS, progress=print, classifier=Broken())
+    assert load(str(model)).calibration == {}
 
 
 async def test_the_same_questions_and_seed_give_the_same(model: Path) -> None:

@@ -2,19 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 
 import httpx
 import pytest
 
 from server import routes
+from server.app import create_app
 from server.engine.fake import FakeEngine
 from server.presets import PRESETS
+from server.scorer.fake import FakeScorer
+from server.settings import Settings
 from server.sse import DONE, KEEP_ALIVE
 from swires.errors import EngineError
+from swires.protocols import Scores
 from swires.scheduler import Scheduler
 from swires.stages import Stage
+from swires.types import Problem, Trajectory
 from tests.server.client import Held, Json, RawRequest, ask, chat, chunks, connect, image_url
 from tests.server.conftest import Started
 
@@ -98,6 +103,61 @@ async def test_the_most_explicit_choice_wins(client: httpx.AsyncClient, fields: 
     reply = (await ask(client, **fields)).json()
     assert (reply["swires"]["policy"], reply["swires"]["preset"]) == (policy, preset)
     assert reply["model"] == fields.get("model", "demo")
+
+
+class Ranker(FakeScorer):
+    compares = True
+    ranks = True
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_scorer_that_only_ranks_is_refused_where_a_threshold_is(policy: str) -> None:
+    async with FakeEngine() as engine:
+        settings = Settings.model_validate({"model": "demo"})
+        app = create_app(engine, {"fake": FakeScorer(), "ranker": Ranker()}, settings)
+        async with connect(app) as client:
+            reply = await ask(client, swires={"policy": policy, "scorer": "ranker"})
+    if policy != "swires":
+        assert (reply.status_code, reply.json()["swires"]["scorer"]) == (200, "ranker")
+        return
+    assert (reply.status_code, reply.json()["error"]) == (
+        400,
+        {
+            "message": "swires.scorer: ranker only ranks, but swires compares scores with a threshold; "
+            "policies for ranker are greedy, best_of_n, sentence_beam, stage_beam",
+            "type": "invalid_request_error",
+            "param": "swires.scorer",
+            "code": "invalid_value",
+        },
+    )
+
+
+async def test_scorers_are_given_the_messages_as_they_were_sent() -> None:
+    given: list[Problem] = []
+
+    class Noting(FakeScorer):
+        async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
+            given.append(problem)
+            return await super().score(problem, trajectories)
+
+    image = {"type": "image_url", "image_url": {"url": image_url(), "detail": "low"}}
+    text = {"type": "text", "text": "How many?"}
+    messages: list[Json] = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [image, text]},
+        {"role": "assistant", "content": "2", "reasoning": "1 + 1"},
+        {"role": "user", "content": "Sure?"},
+    ]
+    async with FakeEngine() as engine:
+        app = create_app(engine, {"noting": Noting()}, Settings.model_validate({"model": "demo"}))
+        async with connect(app) as client:
+            await ask(client, messages=messages)
+    assert given[0].messages == (
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": [{**image, "image_url": {"url": image_url()}}, text]},
+        {"role": "assistant", "content": [{"type": "text", "text": "2"}]},
+        {"role": "user", "content": [{"type": "text", "text": "Sure?"}]},
+    )
 
 
 async def test_numbers_go_over_the_preset(client: httpx.AsyncClient) -> None:

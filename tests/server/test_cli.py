@@ -3,6 +3,8 @@
 import json
 import shlex
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,8 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         (["serve", "--model", "x", "--prot", "1"], "swires: unrecognized arguments: --prot 1; see swires --help"),
         (["serve", "--model", "x", "--port", "http"], "swires: --port: Input should be a valid integer"),
         (["serve", "--model", "x", "--preset", "best"], "swires: --preset: Input should be 'fast', 'balanced'"),
+        (["serve", "--model", "x", "--judge-url", "nowhere"], "swires: --judge-url: Input should be a valid URL"),
+        (["serve", "--model", "x", "--judge-api-key", "k"], "swires: unrecognized arguments: --judge-api-key k"),
         (["serve", "--model", "/no/such"], "swires: --model: there is no directory /no/such"),
         (
             ["serve", "--model", "no/such"],
@@ -140,6 +144,19 @@ def test_a_checkpoint_of_which_nothing_is_known_is_searched_by_consensus() -> No
             ("--scorers", "verifier"),
             "swires: no mean and deviation for SUMMARY, CAPTION, REASONING, CONCLUSION: run `swires calibrate` first\n",
         ),
+        (
+            {},
+            ("--judge-url", "http://127.0.0.1:1/v1"),
+            "swires: --judge-model: is missing, --judge-url needs it\n",
+        ),
+        (
+            {},
+            ("--judge-url", "http://127.0.0.1:1/v1", "--judge-model", "critic", "--scorers", "judge,consensus"),
+            (
+                "swires: --scorers: judge only ranks, but swires compares scores with a threshold; "
+                "policies for judge are greedy, best_of_n, sentence_beam, stage_beam\n"
+            ),
+        ),
     ],
 )
 def test_a_scorer_that_cannot_be_is_told_before_anything_starts(
@@ -149,6 +166,28 @@ def test_a_scorer_that_cannot_be_is_told_before_anything_starts(
     with socket.create_server(("127.0.0.1", 0)) as taken:  # which would be the next complaint
         port = str(taken.getsockname()[1])
         assert run(capsys, "serve", "--model", str(tmp_path), "--port", port, *arguments) == (1, line)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--judge-model", "critic", "--scorers", "judge", "--judge-url"), "swires: the judge does not answer: "),
+        (("--scorers", "reward_model", "--reward-url"), "swires: the reward model does not answer: "),
+    ],
+)
+def test_a_scorer_that_is_not_there_is_told_before_the_engine_starts(
+    tmp_path: Path, options: tuple[str, ...], line: str
+) -> None:
+    save(str(tmp_path), Checkpoint.model_validate({"calibration": {"reward_model": CALIBRATED}}))
+    for name, content in (("config.json", '{"model_type": "x"}'), ("chat_template.jinja", ""), ("tokenizer.model", "")):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "model.bin").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    serve = (sys.executable, "-m", "server", "serve", "--model", str(tmp_path), "--port", "0")
+    ended = subprocess.run((*serve, *options, url), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith(line)
 
 
 def test_the_curl_line_holds_a_request_that_the_server_takes() -> None:
