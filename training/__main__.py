@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.commands import add_export, add_sft
+from training.commands import add_estimate, add_export, add_sft
 from training.data.commands import add_data
 from training.evaluation.commands import add_evaluate
 from training.verifier.commands import add_verifier
@@ -17,6 +17,7 @@ def main() -> None:
     )
     add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
     add_sft(commands)
+    add_estimate(commands)
     add_export(commands)
     add_data(commands.add_parser("data", help="check, measure, look at, make and annotate training data"))
     add_verifier(commands.add_parser("verifier", help="sample, label and train a verifier of stages, and measure it"))
