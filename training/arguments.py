@@ -35,16 +35,21 @@ class Arguments(SFTConfig):
 
 def arguments(train: Mapping[str, Any]) -> SFTConfig:
     """Raises ConfigError."""
-    for name in train:
-        _check(name)
-    if not train.get("output_dir"):
-        raise ConfigError("train.output_dir: is not set; give it in the file or as train.output_dir=FOLDER")
+    check_names(train)
     try:
         return TypeAdapter(Arguments).validate_python({**train, **OURS})
     except ValidationError as error:
         raise ConfigError(first_error(error, "train")) from error
     except (ValueError, ImportError) as error:
         raise ConfigError(f"train: {' '.join(str(error).split())}") from error
+
+
+def check_names(train: Mapping[str, Any]) -> None:
+    """Raises ConfigError."""
+    for name in train:
+        _check(name)
+    if not train.get("output_dir"):
+        raise ConfigError("train.output_dir: is not set; give it in the file or as train.output_dir=FOLDER")
 
 
 def _check(name: str) -> None:

@@ -15,16 +15,16 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, RandomSampler, Sampler
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from training.arguments import arguments
+from training.arguments import arguments, check_names
 from training.collate import Collator
-from training.config import NOTE, Run
+from training.config import NOTE, ConfigError, Run
 from training.model import Loaded, adapters, load_model
 from training.order import EpochSampler
 from training.records import RecordCollator, Records, load_records
@@ -55,7 +55,7 @@ class StagedTrainer(SFTTrainer):
         head = cast(PreTrainedModel, self.model).get_output_embeddings()
         if isinstance(head, FSDPModule):
             head.unshard()
-        return super().compute_loss(*args, **kwargs)
+        return super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def evaluation_loop(
         self,
@@ -128,9 +128,11 @@ class StagedTrainer(SFTTrainer):
 
 def finetune(run: Run) -> None:
     """Train as told, from the last whole checkpoint in `output_dir` where there is one. Raises ConfigError."""
-    set_seed(run.train.get("seed", SFTConfig.seed))
+    check_names(run.train)
     loaded = load_model(run.model)  # before the arguments, which would have DeepSpeed cut it while it is loaded
     options = arguments(run.train)
+    if options.eval_strategy != IntervalStrategy.NO and not (run.data.evaluation or run.data.evaluation_share):
+        raise ConfigError("train.eval_strategy: asks for evaluations; set data.evaluation or data.evaluation_share too")
     folder = _folder(options)
     collate = Collator(loaded.processor)
     records = load_records(run.data, collate, seed=options.seed, cache=folder / "data")

@@ -167,6 +167,10 @@ def test_the_run_is_noted_as_it_was_told(sft: Sft, material: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
+        (
+            "train.eval_strategy=epoch data.evaluation_share=0",
+            "sft: train.eval_strategy: asks for evaluations; set data.",
+        ),
         ("train.steps=3", "sft: train.steps: trl.SFTConfig has no such field"),
         ("model.name=/nowhere", "sft: model.name: /nowhere: "),
         ("data.images=nowhere", "sft: data.images: nowhere is no folder"),
@@ -176,6 +180,6 @@ def test_the_command_fails_in_one_line(
     sft: Sft, capsys: pytest.CaptureFixture[str], override: str, complaint: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        sft(override)
+        sft(*override.split())
     assert caught.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(complaint)
