@@ -6,7 +6,6 @@ import pytest
 from swires.stages import Stage
 from training.evaluation.answers import Answer
 from training.evaluation.picks import picks
-from training.tasks.example import Example
 from training.tasks.scenes import scenes
 
 (EXAMPLE,) = itertools.islice(scenes(1), 1)
@@ -26,22 +25,16 @@ def searched(*trace: dict[str, Any]) -> Answer:
     return Answer("swires", 0, 0, "3", "3", 10, 0, 1, 0, 0.1, trace)
 
 
-def found(
-    *answers: Answer, examples: tuple[Example, ...] = (EXAMPLE,)
-) -> list[tuple[Stage, int, float, float, float, float]]:
-    return [
-        (one.stage, one.num_searches, one.sampled, one.possible, one.picked, one.ranked)
-        for one in picks(answers, examples)
-    ]
-
-
 def test_the_pick_of_a_stage_is_its_best_scored_candidate() -> None:
     good = searched(caption(1.0, right=True), caption(0.5, right=False), caption(None, right=True))
     bad = searched(
         caption(0.0, right=True), caption(0.5, right=False), caption(0.4, right=False), caption(0.0, right=False)
     )
     cut = searched(caption(9.0, right=False, finish_reason="length"))
-    assert found(good, bad, cut) == [(Stage.CAPTION, 2, 0.375, 1.0, 0.5, pytest.approx((1 + 0 + 0 + 0.5) / 4))]
+    (only,) = picks([good, bad, cut], [EXAMPLE])
+    assert (only.stage, only.num_searches) == (Stage.CAPTION, 2)
+    assert (only.sampled, only.possible, only.picked) == (0.375, 1.0, 0.5)
+    assert only.ranked == pytest.approx((1 + 0 + 0 + 0.5) / 4)
 
 
 def test_whole_answers_are_judged_by_their_conclusion() -> None:
