@@ -6,10 +6,14 @@ from swires.stages import Stage
 from swires.types import ROOT, Candidate, Problem, Trajectory
 from tests.server.client import image_url
 
-QUESTION = {
-    "role": "user",
-    "content": [{"type": "image_url", "image_url": {"url": image_url()}}, {"type": "text", "text": "How many?"}],
-}
+
+def question(color: str = "red") -> dict[str, object]:
+    """As a client asks it, about an image of one colour."""
+    image = {"type": "image_url", "image_url": {"url": image_url(color)}}
+    return {"role": "user", "content": [image, {"type": "text", "text": "How many?"}]}
+
+
+QUESTION = question()
 PROBLEM = Problem("prompt", 100, (QUESTION,))
 
 _ids = count()
