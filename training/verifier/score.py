@@ -1,8 +1,8 @@
 """A verifier as a reward model with a scalar head, in the form that vLLM serves as one that classifies.
 
-What vLLM converts so (`vllm.model_executor.models.adapters.as_seq_cls_model`) is any of its generative models, those
-with pictures too, whose folder holds `score.weight`, one row for each label. With one label its probability is the
-sigmoid of the score of the last token.
+vLLM converts its generative models so, those with pictures too (`vllm.model_executor.models.adapters.as_seq_cls_model`,
+vLLM 0.32): the folder holds the head's weight, a row for each label. With one label its probability is the sigmoid of
+the score of the last token.
 """
 
 import json
@@ -19,8 +19,13 @@ from training.verifier.rows import Verdicts
 CONVERTED = ("ForConditionalGeneration", "ForSequenceClassification")
 """How vLLM tells by the name of an architecture what it is to do."""
 
-NESTED = frozenset({"qwen2_5_vl", "llava", "internvl"})
-"""Those model types whose language model is one of vLLM's own within: there vLLM converts that one."""
+WEIGHTS = {
+    "idefics3": "score.weight",
+    "smolvlm": "score.weight",
+    "qwen2_5_vl": "language_model.score.weight",
+    "qwen3_vl": "score.weight",
+}
+"""Where vLLM looks for the head, by the type of the model: within the language model where that is one of its own."""
 
 
 def write_score_model(source: Path, out: Path) -> None:
@@ -32,9 +37,10 @@ def write_score_model(source: Path, out: Path) -> None:
         processor = AutoProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--model: {source}: {' '.join(str(error).split())[:300]}") from error
-    name = "language_model.score.weight" if model.config.model_type in NESTED else "score.weight"
+    if (kind := model.config.model_type) not in WEIGHTS:
+        raise ConfigError(f"--model: vLLM is not known to score with a {kind}; it does with {', '.join(WEIGHTS)}")
     head = score_weight(model, Verdicts(Collator(processor)))
-    model.save_pretrained(out, state_dict={**model.state_dict(), name: head})
+    model.save_pretrained(out, state_dict={**model.state_dict(), WEIGHTS[kind]: head})
     processor.save_pretrained(out)
     _rename(out / "config.json")
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from tests.training import tiny
 from tests.training.by_heart import command
 from tests.training.verifier.judged import labelled, staged
 from training.collate import Collator
@@ -109,3 +110,8 @@ def prompts(verifier: Path) -> list[dict[str, object]]:
 def test_a_folder_that_is_there_already_is_left_alone(verifier: Path, written: Path) -> None:
     with pytest.raises(SystemExit, match="exists already"):
         command("verifier", "score", "--model", str(verifier), "--out", str(written))
+
+
+def test_a_model_that_vllm_cannot_score_with_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="not known to score with a llava; it does with idefics3"):
+        command("verifier", "score", "--model", str(tiny.write("llava", tmp_path)), "--out", str(tmp_path / "out"))
