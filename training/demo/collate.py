@@ -1,6 +1,7 @@
 """Transcripts to padded tensors, with a branch after each stage where the verifier is asked."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,15 +65,18 @@ class Collator:
         """Whether one of LENGTHS is long enough for it."""
         return len(self._judged(one).ids) <= LENGTHS[-1]
 
-    def __call__(self, examples: Sequence[Example], judged: Sequence[Judged] = ()) -> Batch:
-        rows = [self._learned(example) for example in examples] + [self._judged(one) for one in judged]
+    def __call__(
+        self, examples: Sequence[Example], judged: Sequence[Judged] = (), *, rng: random.Random | None = None
+    ) -> Batch:
+        """With `rng`, numbers that the reasoning states ahead of its list are put wrong in some of the examples."""
+        rows = [self._learned(example, rng) for example in examples] + [self._judged(one) for one in judged]
         length = next(length for length in LENGTHS if length >= max(len(row.ids) for row in rows))
         images = [one.image for one in examples] + [one.example.image for one in judged]
-        targets = torch.full((len(rows), length), -100)
+        targets, asked = torch.full((len(rows), length), -100), torch.zeros(len(rows), length, dtype=torch.bool)
         for number, row in enumerate(rows):
             targets[number, list(row.targets)] = torch.tensor(list(row.targets.values()))
-        spoken = (torch.arange(len(rows)) < len(examples))[:, None] & (targets != -100)
-        asked = (targets != -100) & ~spoken
+            asked[number, list(row.branches)] = True
+        spoken = (targets != -100) & ~asked
         weights = spoken / spoken.sum().clamp(min=1) + JUDGED_WEIGHT * asked / asked.sum().clamp(min=1)
         return Batch(
             torch.tensor([row.ids + [0] * (length - len(row.ids)) for row in rows]),
@@ -83,23 +87,54 @@ class Collator:
             weights,
         )
 
-    def _learned(self, example: Example) -> "_Row":
-        prompt = self.prompt(example.question)
-        ids = [*prompt, *self.encode(example.text), self._id[END]]
-        return _Row(ids, list(range(len(ids))), {at: ids[at + 1] for at in range(len(prompt) - 1, len(ids) - 1)}, {})
+    def _learned(self, example: Example, rng: random.Random | None) -> "_Row":
+        prompt, said = self.prompt(example.question), self.encode(example.text)
+        wrong = self._put_wrong(said, rng) if rng and example.cells else ()
+        ids = [*prompt, *said, self._id[END]]
+        targets = {at: ids[at + 1] for at in range(len(prompt) - 1, len(ids) - 1)}
+        for at in wrong:
+            del targets[len(prompt) + at - 1]
+        row = _Row(ids, list(range(len(ids))), targets, {})
+        return row.asking(self._id[ASK], self._verdicts(example, said, len(prompt))) if rng else row
+
+    def _put_wrong(self, said: list[int], rng: random.Random) -> list[int]:
+        """Changes, in about half of the lines of a scene's reasoning, how many it says at their beginning, and what
+        follows from that of the last one; returns where a number is now wrong that is not to be learned.
+
+        What the lines then list stays true, and so must be learned from the things alone: with right numbers only, a
+        model learns to make its list fit the number, and no list ever tells a wrong one.
+        """
+        words = [str(self.tokenizer.decode([token])) for token in said]
+        wrong = []
+        for at, word in enumerate(words):
+            if word != " of" or rng.random() < 0.5:
+                continue
+            right, total = int(words[at - 1]), int(words[at + 1])
+            number = rng.choice([each for each in range(total + 1) if each != right] or [right])
+            if number == right:
+                continue
+            said[at - 1] = self._number(number)
+            wrong.append(at - 1)
+            left, is_last = number, "\n" not in words[at:]
+            if words[at + 2] == " go":
+                left, said[at + 4] = total - number, self._number(total - number)
+            if is_last:
+                (said[-2],) = self.encode(str(left))
+        return wrong
+
+    def _number(self, number: int) -> int:
+        (token,) = self.encode(f" {number}")
+        return token
+
+    def _verdicts(self, example: Example, said: Sequence[int], start: int) -> dict[int, int]:
+        judged = self.judge(example, said)
+        return {start + end: self._id[YES if right else NO] for end, right in judged.verdicts}
 
     def _judged(self, one: Judged) -> "_Row":
         prompt = self.prompt(one.example.question)
-        trunk = [*prompt, *one.ids]
-        ends = [len(prompt) + end for end, _ in one.verdicts]
-        asks = range(len(trunk), len(trunk) + len(ends))
-        verdicts = [self._id[YES if right else NO] for _, right in one.verdicts]
-        return _Row(
-            trunk + [self._id[ASK]] * len(ends),
-            [*range(len(trunk)), *ends],
-            dict(zip(asks, verdicts, strict=True)),
-            dict(zip(asks, ends, strict=True)),
-        )
+        ids = [*prompt, *one.ids]
+        verdicts = {len(prompt) + end: self._id[YES if right else NO] for end, right in one.verdicts}
+        return _Row(ids, list(range(len(ids))), {}, {}).asking(self._id[ASK], verdicts)
 
     def judge(self, example: Example, ids: Sequence[int]) -> Judged:
         """Check a transcript stage by stage."""
@@ -123,6 +158,16 @@ class _Row:
     targets: dict[int, int]
     branches: dict[int, int]
     """Where the verifier is asked, and how much of the transcript it sees there."""
+
+    def asking(self, ask: int, verdicts: Mapping[int, int]) -> "_Row":
+        """With a branch at each end of a stage, on which the verdict is learned."""
+        asks = range(len(self.ids), len(self.ids) + len(verdicts))
+        return _Row(
+            self.ids + [ask] * len(verdicts),
+            [*self.positions, *verdicts],
+            {**self.targets, **dict(zip(asks, verdicts.values(), strict=True))},
+            dict(zip(asks, verdicts, strict=True)),
+        )
 
 
 def pixels(image: Image) -> Tensor:

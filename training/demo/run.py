@@ -151,7 +151,8 @@ class DemoRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
         self.model.train()
-        loss = self._backward(self.collate(examples[len(judged) :], judged))
+        rng = random.Random(f"wrong {self.recipe.seed} {self.step}")
+        loss = self._backward(self.collate(examples[len(judged) :], judged, rng=rng))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -1,9 +1,12 @@
 import itertools
+import random
+import re
 from typing import Any
 
 import pytest
 import torch
 
+from swires.parser import parse
 from swires.stages import Stage
 from training.demo.collate import Collator, pixels
 from training.demo.model import make_processor, make_tokenizer
@@ -40,6 +43,31 @@ def test_only_the_assistants_text_and_its_end_are_learned(collate: Collator, exa
         at = (batch.targets[row] != -100).nonzero().flatten()
         assert batch.input_ids[row, at[1:]].tolist() == learned[:-1]
     assert batch.weights.sum().item() == pytest.approx(1)
+
+
+def test_a_number_put_wrong_is_not_learned_but_what_follows_from_it(collate: Collator, examples: list[Example]) -> None:
+    rng, num_wrong = random.Random(1), 0
+    for example in examples[:100]:
+        batch = collate([example], rng=rng)
+        ids, targets = batch.input_ids[0].tolist(), batch.targets[0].tolist()
+        start, end = len(collate.prompt(example.question)), ids.index(collate.tokenizer.eos_token_id)
+        said, true = ids[start:end], collate.encode(example.text)
+        assert len(said) == len(true)
+        stages = {section.stage: section.text for section in parse(str(collate.tokenizer.decode(said)))}
+        not_learned = {at - start for at in range(start, end) if targets[at - 1] == -100}
+        assert {collate.tokenizer.decode([said[at + 1]]) for at in not_learned} <= {" of"}
+        assert all(said[at] != true[at] for at in not_learned)
+        lists = [re.sub(r"\?.*?(:|\.|$)", "?", line) for line in stages[Stage.REASONING].split("\n")]
+        assert lists == [re.sub(r"\?.*?(:|\.|$)", "?", line) for line in example.stages[Stage.REASONING].split("\n")]
+        last = stages[Stage.REASONING].rpartition("\n")[2]
+        result = re.search(r"(\d+) stay", last) or re.search(r"(\d+) of", last)
+        assert result
+        assert stages[Stage.CONCLUSION] == result[1]
+        verdicts = [collate.tokenizer.decode([token]) for token in targets[end + 1 :] if token != -100]
+        wrong = stages[Stage.CONCLUSION] != example.answer
+        assert verdicts == ["+", "+", *(["-", "-"] if wrong else ["+", "+"])]
+        num_wrong += wrong
+    assert 20 < num_wrong < 80
 
 
 def test_stages_are_judged_by_their_result(collate: Collator, examples: list[Example]) -> None:
