@@ -14,12 +14,18 @@ from swires.stages import Stage
 from training.checkpoint import ASK, NO, YES
 from training.demo.model import ASSISTANT, END, IMAGE_MEAN, IMAGE_SEQ_LEN, IMAGE_STD, USER, token_id
 from training.tasks.example import Example
+from training.tasks.scenes import Scene
+from training.tasks.slips import Slipping, unmarked
 from training.tasks.truth import is_true
 
 LENGTHS = (128, 152, 184, 224, 272, 384)
 """Batches are padded to one of these, so that the compiled model meets few shapes."""
 
 JUDGED_WEIGHT = 0.5
+
+SLIPPING = 0.5
+"""Share of scenes told with slips; the probabilities of one at each number and at each word of the caption:"""
+SLIPS_COUNTING, SLIPS_NAMING = 0.4, 0.01
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Collator:
     def __call__(
         self, examples: Sequence[Example], judged: Sequence[Judged] = (), *, rng: random.Random | None = None
     ) -> Batch:
-        """With `rng`, numbers that the reasoning states ahead of its list are put wrong in some of the examples."""
+        """With `rng`, half of the scenes are told with slips, and every stage is judged."""
         rows = [self._learned(example, rng) for example in examples] + [self._judged(one) for one in judged]
         length = next(length for length in LENGTHS if length >= max(len(row.ids) for row in rows))
         images = [one.image for one in examples] + [one.example.image for one in judged]
@@ -88,47 +94,23 @@ class Collator:
         )
 
     def _learned(self, example: Example, rng: random.Random | None) -> "_Row":
-        prompt, said = self.prompt(example.question), self.encode(example.text)
-        wrong = self._put_wrong(said, rng) if rng and example.cells else ()
+        prompt = self.prompt(example.question)
+        said, wrong = self._told(example, rng)
         ids = [*prompt, *said, self._id[END]]
-        targets = {at: ids[at + 1] for at in range(len(prompt) - 1, len(ids) - 1)}
-        for at in wrong:
-            del targets[len(prompt) + at - 1]
+        targets = {at: ids[at + 1] for at in range(len(prompt) - 1, len(ids) - 1) if at + 1 - len(prompt) not in wrong}
         row = _Row(ids, list(range(len(ids))), targets, {})
-        return row.asking(self._id[ASK], self._verdicts(example, said, len(prompt))) if rng else row
+        if rng is None:
+            return row
+        verdicts = self.judge(example, said).verdicts
+        return row.asking(self._id[ASK], {len(prompt) + end: self._id[YES if right else NO] for end, right in verdicts})
 
-    def _put_wrong(self, said: list[int], rng: random.Random) -> list[int]:
-        """Changes, in about half of the lines of a scene's reasoning, how many it says at their beginning, and what
-        follows from that of the last one; returns where a number is now wrong that is not to be learned.
-
-        What the lines then list stays true, and so must be learned from the things alone: with right numbers only, a
-        model learns to make its list fit the number, and no list ever tells a wrong one.
-        """
-        words = [str(self.tokenizer.decode([token])) for token in said]
-        wrong = []
-        for at, word in enumerate(words):
-            if word != " of" or rng.random() < 0.5:
-                continue
-            right, total = int(words[at - 1]), int(words[at + 1])
-            number = rng.choice([each for each in range(total + 1) if each != right] or [right])
-            if number == right:
-                continue
-            said[at - 1] = self._number(number)
-            wrong.append(at - 1)
-            left, is_last = number, "\n" not in words[at:]
-            if words[at + 2] == " go":
-                left, said[at + 4] = total - number, self._number(total - number)
-            if is_last:
-                (said[-2],) = self.encode(str(left))
-        return wrong
-
-    def _number(self, number: int) -> int:
-        (token,) = self.encode(f" {number}")
-        return token
-
-    def _verdicts(self, example: Example, said: Sequence[int], start: int) -> dict[int, int]:
-        judged = self.judge(example, said)
-        return {start + end: self._id[YES if right else NO] for end, right in judged.verdicts}
+    def _told(self, example: Example, rng: random.Random | None) -> tuple[list[int], set[int]]:
+        """The ids of a transcript, and which of them are slips."""
+        if not (rng and isinstance(example, Scene) and rng.random() < SLIPPING):
+            return self.encode(example.text), set()
+        text, starts = unmarked(example.told(Slipping(rng, counts=SLIPS_COUNTING, words=SLIPS_NAMING)))
+        encoded = self.tokenizer(text, add_special_tokens=False)
+        return list(encoded["input_ids"]), {encoded.char_to_token(start) for start in starts}
 
     def _judged(self, one: Judged) -> "_Row":
         prompt = self.prompt(one.example.question)

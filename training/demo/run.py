@@ -1,8 +1,9 @@
-"""The recipe of the embedded checkpoint: learn to see, learn the stages, then learn to judge one's own.
+"""The recipe of the embedded checkpoint: learn to see, learn the stages and to notice slips in them, then learn to
+judge one's own.
 
-After the vision tower has learned to name what stands where, the first part of the run is supervised on the tasks
-alone. Then, in rounds, the model answers new scenes at about the temperature of the search, each stage is checked
-against the truth, and "+" or "-" after it is learned beside the tasks, in the same weights.
+After the vision tower has learned to name what stands where, the language model learns the tasks, half of the scenes
+told with slips, and after each stage "+" or "-" by whether it is true. Later, in rounds, the model answers new scenes
+at about the temperature of the search, and the verdicts on those are learned beside, in the same weights.
 """
 
 import copy
@@ -43,13 +44,13 @@ class Recipe:
     sight_steps: int = 1000
     sight_batch: int = 64
     sight_lr: float = 2e-3
-    steps: int = 5000
-    judging_from: int = 2900
+    steps: int = 4000
+    judging_from: int = 2400
     rounds: int = 2
     round_scenes: int = 512
-    samples_per_scene: int = 4
+    samples_per_scene: int = 2
     batch: int = 32
-    judged_share: float = 0.5
+    judged_share: float = 0.3
     peak_lr: float = 1e-3
     warmup: int = 100
     weight_decay: float = 0.05
@@ -65,6 +66,19 @@ class Recipe:
         return (self.steps - self.judging_from) // self.rounds
 
 
+def make_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, which learn faster by it (https://kellerjordan.github.io/posts/muon/), with steps of the
+    size that AdamW, for all else, takes at the same learning rate (arXiv 2502.16982, section 2.2)."""
+    named = list(model.named_parameters())
+    matrices = [weight for name, weight in named if weight.ndim == 2 and "embed" not in name]
+    others = [weight for name, weight in named if weight.ndim != 2 or "embed" in name]
+    decay = recipe.weight_decay
+    return [
+        torch.optim.Muon(matrices, recipe.peak_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, recipe.peak_lr, betas=(0.9, 0.98), weight_decay=decay, fused=True),
+    ]
+
+
 class DemoRun:
     """A training run in `folder`, begun or gone on with."""
 
@@ -76,13 +90,8 @@ class DemoRun:
         torch.manual_seed(recipe.seed)
         self.model = make_model(self.tokenizer)
         self.model.set_attn_implementation("eager")  # the fused kernel's backward is three times slower on a CPU
-        self.optimizer = torch.optim.AdamW(
-            self.model.model.text_model.parameters(),
-            recipe.peak_lr,
-            betas=(0.9, 0.98),
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self.optimizers = make_optimizers(self.model.model.text_model, recipe)
+        torch._dynamo.config.recompile_limit = 64  # a shape for each of LENGTHS, with and without judged ones
         self._loss = torch.compile(self._eager_loss, dynamic=False) if recipe.compile else self._eager_loss
         self.judged: list[list[Judged]] = []  # by round
         self.step = 0
@@ -148,14 +157,16 @@ class DemoRun:
 
     def _train(self, examples: list[Example]) -> float:
         judged = self._judged_batch(examples)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._lr()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._lr()
         self.model.train()
         rng = random.Random(f"wrong {self.recipe.seed} {self.step}")
         loss = self._backward(self.collate(examples[len(judged) :], judged, rng=rng))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return loss
 
@@ -281,7 +292,7 @@ class DemoRun:
     def _save(self) -> None:
         state = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "judged": self.judged,
         }
@@ -295,7 +306,8 @@ class DemoRun:
             return False
         state = torch.load(self.folder / "state.pt", weights_only=False)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
         self.step, self.judged = state["step"], state["judged"]
         return True
 

@@ -33,7 +33,11 @@ class Example:
     @property
     def text(self) -> str:
         """The whole transcript as it is trained, tags included."""
-        return "".join(f"{stage.opening}{self.stages[stage]}{stage.closing}" for stage in Stage)
+        return transcript(self.stages)
+
+
+def transcript(stages: Mapping[Stage, str]) -> str:
+    return "".join(f"{stage.opening}{stages[stage]}{stage.closing}" for stage in Stage)
 
 
 def write_questions(examples: Iterable[Example], file: Path) -> None:

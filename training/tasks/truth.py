@@ -15,6 +15,5 @@ def is_true(example: Example, stage: Stage, text: str) -> bool:
 
 def _result(reasoning: str) -> str:
     """How many the last line of a scene's reasoning says are left."""
-    last = reasoning.rpartition("\n")[2]
-    found = re.search(r"(\d+) stay", last) or re.search(r"(\d+) of \d+ count", last)
+    found = re.search(r"(\d+) stay", reasoning.rpartition("\n")[2])
     return found[1] if found else ""

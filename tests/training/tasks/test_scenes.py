@@ -3,7 +3,7 @@ import re
 
 from swires.stages import Stage
 from training.tasks.example import Example
-from training.tasks.scenes import Filter, Thing, answer, scenes
+from training.tasks.scenes import Filter, Problem, Thing, answer, scenes
 
 
 def some(seed: int, count: int = 200) -> list[Example]:
@@ -23,16 +23,16 @@ def test_the_steps_of_an_answer_by_hand() -> None:
         Thing("small", "red", "circle"),
         Thing("large", "green", "triangle"),
     )
-    stages = answer(things, (Filter(color="red", shape="circle"), Filter(size="small")), Filter(shape="triangle"))
-    assert stages == {
-        Stage.SUMMARY: "List what is there, take away red circles, then small objects, and count the triangles left.",
+    problem = Problem((Filter(color="red", shape="circle"), Filter(size="small")), Filter(shape="square"))
+    assert answer(things, problem) == {
+        Stage.SUMMARY: "List what is there, take away red circles, then small objects, and count the squares left.",
         Stage.CAPTION: "4 objects: 1 large red circle, 2 small blue square, "
         "3 small red circle, 4 large green triangle.",
-        Stage.REASONING: "A red circle? 2 of 4 go, 2 stay: 1 large red circle yes, 2 small blue square no, "
-        "3 small red circle yes, 4 large green triangle no.\n"
-        "A small object? 1 of 2 go, 1 stay: 2 small blue square yes, 4 large green triangle no.\n"
-        "A triangle? 1 of 1 count: 4 large green triangle yes.",
-        Stage.CONCLUSION: "1",
+        Stage.REASONING: "A red circle? 2 of 4 go, 2 stay: 1 large red circle one, 2 small blue square no, "
+        "3 small red circle two, 4 large green triangle no.\n"
+        "A small object? 1 of 2 go, 1 stay: 2 small blue square one, 4 large green triangle no.\n"
+        "Not a square? 1 of 1 go, 0 stay: 4 large green triangle one.",
+        Stage.CONCLUSION: "0",
     }
 
 
