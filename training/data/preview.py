@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,9 @@ from training.data.rejection import Rejected
 from training.data.stream import Line, read
 
 MAX_SIDE = 640
-MAX_RAW = 2000
+SMALL = 200
+"""Pictures with no side longer are shown larger than they are, each of their pixels as it is."""
+MAX_RAW = 20_000
 
 HEAD = """\
 <!doctype html>
@@ -39,8 +42,10 @@ body {{ margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--pag
 h1 {{ font-size: 1.25rem; }}
 article {{ display: flex; flex-wrap: wrap; gap: 1.25rem; margin: 1rem 0; padding: 1rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; }}
-figure {{ flex: 1 1 14rem; max-width: 22rem; margin: 0; }}
-img {{ width: 100%; border-radius: .25rem; }}
+figure {{ flex: 1 1 14rem; align-self: flex-start; max-width: 22rem; margin: 0; }}
+@media (min-width: 48rem) {{ figure {{ position: sticky; top: 1rem; }} }}
+img {{ width: 100%; max-height: 28rem; object-fit: contain; object-position: 0 0; border-radius: .25rem; }}
+.small {{ image-rendering: pixelated; }}
 figcaption {{ color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }}
 .turns {{ flex: 3 1 22rem; min-width: 0; }}
 .question {{ margin: 0 0 .75rem; font-weight: 600; white-space: pre-wrap; overflow-wrap: anywhere; }}
@@ -52,7 +57,9 @@ section p, pre {{ margin: 0; font: inherit; white-space: pre-wrap; overflow-wrap
 .CAPTION {{ --stage: var(--caption); }}
 .REASONING {{ --stage: var(--reasoning); }}
 .CONCLUSION {{ --stage: var(--conclusion); }}
-.rejected {{ --stage: var(--rejected); }}
+.rejected {{ --stage: var(--rejected); flex: 1; min-width: 0; }}
+pre {{ max-height: 24rem; margin-top: .5rem; padding: .5rem; overflow: auto; background: var(--page);
+  font-size: .85rem; }}
 </style>
 </head>
 <body>
@@ -64,7 +71,7 @@ TAIL = "</body>\n</html>\n"
 def write_preview(file: Path, images: Path, page: Path, count: int) -> int:
     """Writes the first `count` records, those that would be rejected with their reason; returns how many there are."""
     written = 0
-    with page.open("w", encoding="utf-8") as out:
+    with page.open("w", encoding="utf-8", errors="backslashreplace") as out:
         out.write(HEAD.format(title=escape(file.name)))
         for line in islice(read(file, images), count):
             out.write(_card(line, images))
@@ -80,14 +87,22 @@ def _card(line: Line, images: Path) -> str:
 
 
 def _rejected(line: Line, why: Rejected) -> str:
-    raw = escape(line.text[:MAX_RAW].decode(errors="replace"))
+    raw = escape(_readable(line.text)[:MAX_RAW])
     title = f"line {line.number}: {why.reason}"
     return f'<section class="rejected"><h2>{title}</h2><p>{escape(str(why))}</p>\n<pre>{raw}</pre></section>\n'
 
 
+def _readable(text: bytes) -> str:
+    """Where it is JSON, with its line breaks and characters as they are meant."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).replace("\\n", "\n")
+    except (ValueError, RecursionError):
+        return text.decode(errors="replace")
+
+
 def _figure(number: int, record: Record, images: Path) -> str:
     caption = f"line {number}: {escape(record.id)}<br>{escape(record.image)}"
-    return f'<figure><img src="{_data_url(images, record.image)}" alt=""><figcaption>{caption}</figcaption></figure>\n'
+    return f"<figure>{_picture(images, record.image)}<figcaption>{caption}</figcaption></figure>\n"
 
 
 def _turns(record: Record) -> str:
@@ -102,9 +117,11 @@ def _turn(turn: Turn) -> str:
     return f'<div class="turn"><p class="question">{escape(turn.question)}</p>\n{stages}</div>\n'
 
 
-def _data_url(images: Path, name: str) -> str:
+def _picture(images: Path, name: str) -> str:
     image = open_image(images, name)
+    small = max(image.size) <= SMALL
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     file = io.BytesIO()
-    image.save(file, "WEBP")
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    image.save(file, "WEBP", lossless=small)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img{" class=small" if small else ""} src="data:image/webp;base64,{data}" alt="">'

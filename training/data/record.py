@@ -19,6 +19,17 @@ SPEAKERS = ("human", "gpt")
 
 
 @dataclass(frozen=True, slots=True)
+class Conversation:
+    """A record whose answers may be in stages or plain. `pairs` are its questions and answers, `fields` all that its
+    line holds."""
+
+    id: str
+    image: str
+    pairs: tuple[tuple[str, str], ...]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """`answer` is the tagged text that is trained, `stages` what is in it."""
 
@@ -39,6 +50,12 @@ class Record:
 
 def read_record(line: bytes) -> Record:
     """Raises Rejected."""
+    read = read_conversation(line)
+    return Record(read.id, read.image, tuple(_turn(number, *pair) for number, pair in enumerate(read.pairs, 1)))
+
+
+def read_conversation(line: bytes) -> Conversation:
+    """Its texts are those of a Record. Raises Rejected."""
     fields = _object(line)
     number = _get(fields, "id", "the record")
     if not isinstance(number, str | int) or isinstance(number, bool):
@@ -47,23 +64,23 @@ def read_record(line: bytes) -> Record:
     said = _get(fields, "conversations", "the record")
     if not isinstance(said, list):
         raise Rejected(Reason.WRONG_TYPE, "conversations is not a list")
-    return Record(_whole(str(number), "id"), image, _turns(said))
+    return Conversation(_whole(str(number), "id"), image, _pairs(said), fields)
 
 
-def _object(line: bytes) -> object:
+def _object(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise Rejected(Reason.NOT_JSON, str(error)) from error
 
 
-def _turns(said: list[object]) -> tuple[Turn, ...]:
+def _pairs(said: list[object]) -> tuple[tuple[str, str], ...]:
     if not said:
         raise Rejected(Reason.NO_TURNS, "conversations is empty")
     texts = [_spoken(one, SPEAKERS[number % 2], f"conversations[{number}]") for number, one in enumerate(said)]
     if len(texts) % 2:
         raise Rejected(Reason.TURNS_NOT_ALTERNATING, "the last question has no answer")
-    return tuple(_turn(number, *pair) for number, pair in enumerate(zip(texts[::2], texts[1::2], strict=True), 1))
+    return tuple(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _spoken(said: object, speaker: str, where: str) -> str:

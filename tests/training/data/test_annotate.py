@@ -266,6 +266,7 @@ def test_bad_lines_and_pictures_are_told_apart(folder: Path, capsys: pytest.Capt
         json.dumps({**RECORDS[0], "image": 5}),
         json.dumps({**RECORDS[0], "conversations": RECORDS[0]["conversations"][:1]}),
         json.dumps({**RECORDS[0], "conversations": RECORDS[0]["conversations"][::-1]}),
+        json.dumps(record(6, "one \ud83d")),
         json.dumps({**RECORDS[0], "image": "../in.jsonl"}),
     ]
     (folder / "images" / "text.png").write_text("no picture")
@@ -276,13 +277,17 @@ def test_bad_lines_and_pictures_are_told_apart(folder: Path, capsys: pytest.Capt
     assert reasons == [
         (1, "not_json"),
         (2, "not_json"),
-        *((line, "malformed") for line in (3, 4, 5, 6)),
-        (7, "image_outside_folder"),
-        (8, "image_unreadable"),
+        (3, "wrong_type"),
+        (4, "wrong_type"),
+        (5, "turns_not_alternating"),
+        (6, "turns_not_alternating"),
+        (7, "broken_unicode"),
+        (8, "image_outside_folder"),
+        (9, "image_unreadable"),
     ]
-    assert len(lines(folder / "out.jsonl")) == 1
-    told = "refused: image_outside_folder 1, image_unreadable 1, malformed 4, not_json 2\n"
-    assert told in capsys.readouterr().out
+    assert len(lines(folder / "out.jsonl")) == len(server.paid) == 1
+    told = "image_outside_folder 1, image_unreadable 1, not_json 2, turns_not_alternating 2, wrong_type 2\n"
+    assert f"refused: broken_unicode 1, {told}" in capsys.readouterr().out
 
 
 def test_what_has_no_answer_yet_is_asked_by_the_next_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,13 +355,6 @@ def test_a_key_that_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OPENAI_API_KEY", "\N{SNOWMAN}")
     with pytest.raises(SystemExit, match="OPENAI_API_KEY"):
         run(folder, "http://127.0.0.1:1")
-
-
-def test_text_that_is_no_unicode_is_written_all_the_same(folder: Path) -> None:
-    write(folder, [record(1, "one \ud83d")])
-    with teaching(well) as server:
-        run(folder, server.url)
-    assert "one \ud83d" in lines(folder / "out.jsonl")[0]["conversations"][1]["value"]
 
 
 def test_another_model_is_asked_anew(folder: Path) -> None:

@@ -80,6 +80,30 @@ def test_texts_are_escaped(images: Path, tmp_path: Path, data: Command) -> None:
     assert [name for name, _ in page.sections].count("rejected") == 3
 
 
+def test_a_rejected_record_can_be_read(images: Path, tmp_path: Path, data: Command) -> None:
+    """Through its last turn, with line breaks and letters as they are meant; what is no JSON as it stands."""
+    long = staged({**TEXTS, Stage.CAPTION: "Two dots.\n\nBoth are déjà vu. " * 100})
+    file = write(tmp_path / "a.jsonl", [record(long, "Two."), b"{broken"])
+    data("preview", file, "--images", images, "--out", tmp_path / "page.html")
+    (_, first), (_, second) = Page((tmp_path / "page.html").read_text()).sections
+    assert first.startswith("turn 2: there are no tags")
+    assert "Two dots.\n\nBoth are déjà vu." in first
+    assert '"value": "Two."' in first
+    assert second.endswith("{broken\n")
+
+
+def test_small_pictures_are_shown_pixel_by_pixel(images: Path, tmp_path: Path, data: Command) -> None:
+    Image.effect_noise((64, 64), 90).convert("RGB").save(images / "noise.png")
+    Image.new("RGB", (300, 20)).save(images / "wide.png")
+    file = write(tmp_path / "a.jsonl", [record(image="noise.png"), record(image="wide.png")])
+    data("preview", file, "--images", images, "--out", tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert html.count("<img class=small") == 1
+    shown = Image.open(io.BytesIO(base64.b64decode(Page(html).images[0].partition(",")[2])))
+    with Image.open(images / "noise.png") as drawn:
+        assert shown.convert("RGB").tobytes() == drawn.tobytes()
+
+
 def test_no_more_than_were_asked_for(
     images: Path, tmp_path: Path, data: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,15 +14,16 @@ from tqdm import tqdm
 from training.data.annotation.call import Call
 from training.data.annotation.errors import BadImage, Unanswered
 from training.data.annotation.journal import Journal
-from training.data.annotation.turns import MalformedRecord, Record, Turn, read_lines
+from training.data.annotation.turns import Record, Turn, read_lines
 from training.data.annotation.usage import Prices, Usage
 from training.data.annotation.verdict import Annotated, Refused, annotate
+from training.data.rejection import Rejected
 
 
 @dataclass(frozen=True)
 class Report:
-    """What has become of the turns of a file; `refused` counts by reason, malformed records among them, and `usage`
-    is that of all runs over the file."""
+    """What has become of the turns of a file; `refused` counts by reason, lines that are no records among them, and
+    `usage` is that of all runs over the file."""
 
     num_annotated: int
     num_unanswered: int
@@ -52,7 +53,7 @@ class Output:
     def write(self, source: Path, out: Path, rest: Path) -> Report:
         with replacing(out) as kept, replacing(rest) as others:
             for number, record in tqdm(read_lines(source), desc="writing", unit="record", delay=2):
-                if isinstance(record, MalformedRecord):
+                if isinstance(record, Rejected):
                     self._refused[record.reason] += 1
                     _write(others, {"line": number, "reason": record.reason, "detail": str(record)})
                 elif texts := self._texts(number, record, others):
