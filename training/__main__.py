@@ -5,7 +5,7 @@ from pathlib import Path
 
 from training.commands import add_estimate, add_export, add_sft
 from training.data.commands import add_data
-from training.evaluation.commands import add_evaluate
+from training.evaluation.commands import add_evaluate, add_oracle
 from training.verifier.commands import add_verifier
 
 
@@ -16,6 +16,7 @@ def main() -> None:
         commands.add_parser("demo", help="train the embedded checkpoint from its recipe; goes on where it was stopped")
     )
     add_evaluate(commands.add_parser("evaluate", help="accuracy and cost of policies, through a running server"))
+    add_oracle(commands.add_parser("oracle", help="serve a scorer that knows the truth, for an upper bound"))
     add_sft(commands)
     add_estimate(commands)
     add_export(commands)

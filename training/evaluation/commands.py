@@ -71,3 +71,30 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
         write_report(arguments.report, title, answers, names, examples)
         print(f"Wrote {arguments.report / 'report.html'}")
+
+
+ORACLE = """\
+Serve a scorer that knows the truth, to see what a search would reach if only its scoring were perfect.
+
+For `swires calibrate` and `swires serve` it is a reward model at --reward-url."""
+
+
+def add_oracle(parser: argparse.ArgumentParser) -> None:
+    parser.description = ORACLE
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("task", choices=("scenes", "easy-vqa"), help="whose problems it knows")
+    parser.add_argument("--problems", type=int, default=500, help="how many of each seed (default %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[777], help="which (default 777)")
+    parser.add_argument("--port", type=int, default=9000, help="on 127.0.0.1 (default %(default)s)")
+    parser.set_defaults(run=_oracle)
+
+
+def _oracle(arguments: argparse.Namespace) -> None:
+    import uvicorn
+
+    from training.evaluation.oracle import oracle_app
+    from training.evaluation.problems import problems
+
+    examples = [one for seed in arguments.seeds for one in problems(arguments.task, arguments.problems, seed)]
+    print(f"Knows {len(examples)} problems; --reward-url http://127.0.0.1:{arguments.port}")
+    uvicorn.run(oracle_app(examples), host="127.0.0.1", port=arguments.port, log_level="warning")
