@@ -1,25 +1,20 @@
 """From a checked request to what the search is to do; where the request is silent, the server's settings speak."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from server.errors import Refused
+from server.numbers import WIDTHS, Given, given_numbers, make_policy
 from server.presets import EFFORTS, MODES, PRESETS
-from server.schemas import ChatRequest, SwiresOptions
+from server.schemas import ChatRequest, StageOptions, SwiresOptions
 from server.settings import PolicyName, PresetName, Settings
 from swires.budget import Budget
-from swires.errors import InvalidPlan
 from swires.plan import SearchPlan
 from swires.policies import POLICIES
 from swires.protocols import Scorer, SearchPolicy
+from swires.stages import Stage
 from swires.types import Problem, Sampling
-
-NUMBERS = tuple({field.name: None for policy in POLICIES.values() for field in fields(policy)})
-"""The keys of the `swires` object that belong to a policy."""
-
-WIDTHS = ("captions", "keep_captions", "reasonings", "keep_reasonings", "candidates")
-"""Those of them that say how many candidates there must be."""
 
 LIMITS = ("max_generations", "max_total_tokens", "timeout_s")
 """The keys of the `swires` object that may narrow the server's limits."""
@@ -30,11 +25,14 @@ FIXED_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The policy, and the names under which the answer reports what was chosen."""
+    """The policy with the numbers that the request has `given`, and the names under which the answer reports what was
+    chosen; `stage_scorers` are of the stages that `scorer` is not for."""
 
     policy: SearchPolicy
+    given: Mapping[str, Given]
     preset: PresetName
     scorer: str
+    stage_scorers: Mapping[Stage, str]
 
 
 def model_names(settings: Settings) -> Mapping[str, str | None]:
@@ -51,18 +49,21 @@ def choose(chat: ChatRequest, settings: Settings, scorers: Mapping[str, Scorer])
     if chat.model not in names:
         message = f"model: there is no such model; there are {', '.join(names)}"
         raise Refused(message, status=404, param="model", code="model_not_found")
-    scorer = next(iter(scorers)) if chat.swires.scorer is None else chat.swires.scorer
-    if scorer not in scorers:
-        raise Refused(f"swires.scorer: must be one of {', '.join(scorers)}", param="swires.scorer")
     effort = EFFORTS[chat.reasoning_effort] if chat.reasoning_effort else None
     mode = chat.swires.preset or effort or names[chat.model] or settings.preset
     if mode == "greedy":
         preset, name = settings.preset, chat.swires.policy or "greedy"
     else:
         preset, name = cast(PresetName, mode), chat.swires.policy or settings.policy
-    if scorers[scorer].ranks and POLICIES[name].thresholds:
-        raise Refused(f"swires.scorer: {unfit(name, scorer)}", param="swires.scorer", code="invalid_value")
-    return Choice(_policy(name, preset, chat.swires), preset, scorer)
+    given = given_numbers(name, chat.swires)
+    chosen = _chosen_scorers(chat.swires, tuple(scorers))
+    for stage, use in POLICIES[name].stages.items():
+        param, scorer = chosen.get(stage, chosen[None])
+        if use.accept_z is not None and scorers[scorer].ranks:
+            raise Refused(f"{param}: {unfit(name, scorer)}", param=param, code="invalid_value")
+    policy = make_policy(name, PRESETS[preset][name], given)
+    stage_scorers = {stage: scorer for stage, (_, scorer) in chosen.items() if stage is not None}
+    return Choice(policy, given, preset, chosen[None][1], stage_scorers)
 
 
 def unfit(policy: PolicyName, scorer: str) -> str:
@@ -71,8 +72,8 @@ def unfit(policy: PolicyName, scorer: str) -> str:
     return f"{scorer} only ranks, but {policy} compares scores with a threshold; policies for {scorer} are {fit}"
 
 
-def budget(policy: SearchPolicy, chat: ChatRequest, settings: Settings) -> Budget:
-    """What the request may cost. Raises Refused where it is more than the server gives, or less than `policy` needs."""
+def budget(choice: Choice, chat: ChatRequest, settings: Settings) -> Budget:
+    """What the request may cost. Raises Refused where that is over the server's limits or under the policy's needs."""
     asked = {limit: value for limit in LIMITS if (value := getattr(chat.swires, limit)) is not None}
     for limit, value in asked.items():
         if value > (most := getattr(settings, limit)):
@@ -82,7 +83,7 @@ def budget(policy: SearchPolicy, chat: ChatRequest, settings: Settings) -> Budge
         **{limit: asked.get(limit, getattr(settings, limit)) for limit in LIMITS},
         max_answer_tokens=min(limit for limit in answer_limits if limit is not None),
     )
-    _check_fit(policy, limits, chat.swires)
+    _check_fit(choice.policy, limits, choice.given)
     return limits
 
 
@@ -92,20 +93,22 @@ def search_plan(
     """Within `limits`, and within what the rendered messages leave of the model's context."""
     room = max_model_len - problem.num_prompt_tokens
     limits = replace(limits, max_answer_tokens=min(limits.max_answer_tokens, room))
-    return SearchPlan(problem, policy, _sampling(chat, settings), limits)
+    sampling = _sampling(chat, settings)
+    samplings = {stage: _overridden(sampling, override) for stage, override in chat.swires.stages.items()}
+    return SearchPlan(problem, policy, sampling, limits, samplings)
 
 
-def _policy(name: PolicyName, preset: PresetName, options: SwiresOptions) -> SearchPolicy:
-    given = {number: value for number in NUMBERS if (value := getattr(options, number)) is not None}
-    kind = POLICIES[name]
-    known = {field.name for field in fields(kind)}
-    for number in given:
-        if number not in known:
-            raise Refused(f"swires.{number}: the policy {name} has no such number", param=f"swires.{number}")
-    try:
-        return kind(**{**PRESETS[preset][name], **given})
-    except InvalidPlan as error:
-        raise Refused(f"swires.{error}", param=f"swires.{error.field}", code="invalid_value") from error
+def _chosen_scorers(options: SwiresOptions, names: Sequence[str]) -> Mapping[Stage | None, tuple[str, str]]:
+    """For each stage that has its own and, under None, for all others: the field that chooses the scorer, its name."""
+    asked = {None: ("swires.scorer", names[0] if options.scorer is None else options.scorer)} | {
+        stage: (f"swires.stages.{stage.name}.scorer", override.scorer)
+        for stage, override in options.stages.items()
+        if override.scorer is not None
+    }
+    for param, name in asked.values():
+        if name not in names:
+            raise Refused(f"{param}: must be one of {', '.join(names)}", param=param)
+    return asked
 
 
 def _sampling(chat: ChatRequest, settings: Settings) -> Sampling:
@@ -113,15 +116,18 @@ def _sampling(chat: ChatRequest, settings: Settings) -> Sampling:
     return Sampling(chat.temperature or settings.temperature, chat.top_p or settings.top_p, seed=seed)
 
 
-def _check_fit(policy: SearchPolicy, limits: Budget, options: SwiresOptions) -> None:
+def _overridden(sampling: Sampling, override: StageOptions) -> Sampling:
+    temperature = sampling.temperature if override.temperature is None else override.temperature
+    return replace(sampling, temperature=temperature, max_tokens=override.max_tokens or sampling.max_tokens)
+
+
+def _check_fit(policy: SearchPolicy, limits: Budget, given: Mapping[str, Given]) -> None:
     """Blames the greatest of the numbers that make the policy as wide as it is, if the request has any of them."""
     least = policy.least_generations
-    given = {number: value for number in WIDTHS if (value := getattr(options, number)) is not None}
+    widest = max((given[name] for name in WIDTHS if name in given), key=lambda each: each.value, default=None)
     for limit, unit in (("max_generations", "generations"), ("max_total_tokens", "tokens")):
         if least > (most := getattr(limits, limit)):
-            field = max(given, key=lambda number: given[number], default=limit)
-            asked = f" with {given[field]}" if field in given else ""
-            message = (
-                f"swires.{field}:{asked} the policy {policy.name} takes at least {least} {unit}, the limit is {most}"
-            )
-            raise Refused(message, param=f"swires.{field}", code="invalid_value")
+            param = widest.param if widest else f"swires.{limit}"
+            asked = f" with {widest.value}" if widest else ""
+            message = f"{param}:{asked} the policy {policy.name} takes at least {least} {unit}, the limit is {most}"
+            raise Refused(message, param=param, code="invalid_value")

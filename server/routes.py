@@ -19,11 +19,13 @@ from server.images import ImageLimits
 from server.openai import Reply
 from server.plan import Choice, budget, choose, model_names, search_plan
 from server.schemas import ChatRequest
+from server.scorer.by_stage import ByStage
 from server.service import Service
 from server.settings import MIB
 from server.sse import EventStream
 from swires.errors import Overloaded
 from swires.events import Event, SearchFinished
+from swires.protocols import Scorer
 from swires.result import SearchResult
 from swires.types import Problem
 
@@ -46,14 +48,14 @@ async def chat_completions(request: Request, service: TheService) -> Response:
     async with _gate(service):
         chat = await _checked(request, service)
         choice = choose(chat, service.settings, service.scorers)
-        limits = budget(choice.policy, chat, service.settings)
+        limits = budget(choice, chat, service.settings)
         _check_room(choice, service)
         problem = await _rendered(chat, service)
     plan = search_plan(
         problem, choice.policy, limits, chat, service.settings, max_model_len=service.engine.max_model_len
     )
     events = service.metrics.watched(
-        service.scheduler.run(plan, service.scorers[choice.scorer]), policy=plan.policy.name, preset=choice.preset
+        service.scheduler.run(plan, _scorer(choice, service)), policy=plan.policy.name, preset=choice.preset
     )
     reply = Reply(
         model=chat.model,
@@ -170,6 +172,13 @@ def _check_room(choice: Choice, service: Service) -> None:
     except Overloaded:
         service.metrics.turned_away(policy=choice.policy.name, preset=choice.preset)
         raise
+
+
+def _scorer(choice: Choice, service: Service) -> Scorer:
+    if not choice.stage_scorers:
+        return service.scorers[choice.scorer]
+    by_stage = {stage: service.scorers[name] for stage, name in choice.stage_scorers.items()}
+    return ByStage(service.scorers[choice.scorer], by_stage)
 
 
 async def _rendered(chat: ChatRequest, service: Service) -> Problem:

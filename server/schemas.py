@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from server.checkpoint import StageName
 from server.images import ImageSource
 from server.settings import PolicyName, PresetName
 
@@ -39,6 +40,10 @@ def _without_nul(text: str) -> str:
 
 def _as_parts(content: object) -> object:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _or_none_given(stages: object) -> object:
+    return {} if stages is None else stages
 
 
 Refused: TypeAlias = Annotated[Any, only()]
@@ -109,6 +114,19 @@ class StreamOptions(Strict):
     include_obfuscation: Annotated[Any, only(False)] = None
 
 
+class StageOptions(Strict):
+    """What is different at one stage; None leaves it as it is for the search.
+
+    Temperature 0 is taken at its word: the likeliest text, and candidates of one parent that read the same.
+    """
+
+    candidates: Int64 | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    scorer: str | None = None
+    accept_z: float | None = None
+
+
 class SwiresOptions(Strict):
     """The `swires` object; None leaves a number to the preset, the rest to the server."""
 
@@ -130,8 +148,8 @@ class SwiresOptions(Strict):
     trace: bool = False
     events: bool = False
     raw: bool = False
-    stages: Refused = None
-    dry_run: Annotated[Any, only(False)] = None
+    stages: Annotated[dict[StageName, StageOptions], BeforeValidator(_or_none_given)] = {}
+    dry_run: bool = False
 
 
 def _ends_with_user(messages: list[Message]) -> list[Message]:

@@ -16,7 +16,7 @@ from swires.events import (
 )
 from swires.parser import Piece, Section, Splitter, parse
 from swires.plan import SearchPlan
-from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
+from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, StageUse, Swires
 from swires.protocols import Chunk, Engine, Scorer, Scores, SearchPolicy
 from swires.result import AnswerSection, Node, SearchResult, TokenSplit
 from swires.scheduler import Scheduler
@@ -68,6 +68,7 @@ __all__ = [
     "StageChosen",
     "StageLeading",
     "StageStarted",
+    "StageUse",
     "Swires",
     "SwiresError",
     "TextCommitted",

@@ -1,11 +1,11 @@
 """How far an expansion may go within the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swires.budget import Limit, Spend
 from swires.stages import Stage
-from swires.types import Expand, Sampling, Trajectory
+from swires.types import Expand, Trajectory
 
 CONCLUDING_SHARE = 4
 """One part in so many of the time, and at most of the tokens, is kept for a conclusion when a limit ends the search."""
@@ -15,7 +15,7 @@ CONCLUDING_SHARE = 4
 class Allowance:
     """`max_tokens` for each candidate of each parent, and the time (on the search's clock) at which they are cut.
 
-    `narrowed_by` is the limit that gives every parent less than the sampling does.
+    `narrowed_by` is the limit that gives every parent less than the stages' own limits do.
     """
 
     max_tokens: tuple[int, ...]
@@ -23,15 +23,16 @@ class Allowance:
     narrowed_by: Limit | None
 
 
-def allowance(expand: Expand, sampling: Sampling, spend: Spend) -> Allowance:
-    share = _share_of_tokens(expand, sampling, spend)
+def allowance(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> Allowance:
+    """Where each stage may have at most so many tokens."""
+    share = _share_of_tokens(expand, max_tokens, spend)
     rooms = [spend.budget.max_answer_tokens - len(parent.token_ids) for parent in expand.parents]
-    most = [sampling.max_tokens * _num_stages(expand, parent) for parent in expand.parents]
-    max_tokens = tuple(max(0, min(each, share, room)) for each, room in zip(most, rooms, strict=True))
+    most = [sum(max_tokens[stage] for stage in spanned(expand, parent)) for parent in expand.parents]
+    given = tuple(max(0, min(each, share, room)) for each, room in zip(most, rooms, strict=True))
     narrowed_by: Limit | None = None
-    if all(given < each for given, each in zip(max_tokens, most, strict=True)):
+    if all(less < each for less, each in zip(given, most, strict=True)):
         narrowed_by = "tokens" if share < max(rooms) else "answer_tokens"
-    return Allowance(max_tokens, _deadline(expand, spend), narrowed_by)
+    return Allowance(given, _deadline(expand, spend), narrowed_by)
 
 
 def limit_before(expand: Expand, allowed: Allowance, spend: Spend) -> Limit | None:
@@ -51,18 +52,17 @@ def limit_after(grown: Sequence[Trajectory], allowed: Allowance) -> Limit | None
     return "seconds" if "cut" in reasons else allowed.narrowed_by
 
 
-def _num_stages(expand: Expand, parent: Trajectory) -> int:
-    """How many stages a candidate may run through; one that ends with a stop string stays within one."""
-    if expand.stop:
-        return 1
+def spanned(expand: Expand, parent: Trajectory) -> Sequence[Stage]:
+    """The stages that a candidate may run through; one that ends with a stop string stays within one."""
     text = parent.text
-    return max(1, sum(stage.closing not in text for stage in Stage if stage <= expand.stage))
+    missing = [stage for stage in Stage if stage <= expand.stage and stage.closing not in text] or [expand.stage]
+    return missing[:1] if expand.stop else missing
 
 
-def _share_of_tokens(expand: Expand, sampling: Sampling, spend: Spend) -> int:
+def _share_of_tokens(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> int:
     """What is left, for each candidate; one that is scored may cost its length once more."""
     total = spend.budget.max_total_tokens
-    kept = 0 if expand.concludes else min(sampling.max_tokens, total // CONCLUDING_SHARE)
+    kept = 0 if expand.concludes else min(max_tokens[Stage.CONCLUSION], total // CONCLUDING_SHARE)
     return (total - spend.num_tokens - kept) // (expand.num_candidates * (1 + expand.scored))
 
 

@@ -1,24 +1,39 @@
 """What one request asks for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swires.budget import Budget
 from swires.errors import InvalidPlan
 from swires.protocols import SearchPolicy
+from swires.stages import Stage
 from swires.types import Problem, Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """A problem and how to search for its answer. Raises InvalidPlan when the policy cannot fit the budget."""
+    """A problem and how to search for its answer; `samplings` are of the stages that `sampling` is not for.
+
+    Raises InvalidPlan when the policy cannot fit the budget.
+    """
 
     problem: Problem
     policy: SearchPolicy
     sampling: Sampling = field(default_factory=Sampling)
     budget: Budget = field(default_factory=Budget)
+    samplings: Mapping[Stage, Sampling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         least = self.policy.least_generations
         for name in ("max_generations", "max_total_tokens"):
             if getattr(self.budget, name) < least:
                 raise InvalidPlan(f"{name} must be at least {least} for the policy {self.policy.name}", field=name)
+
+    def sampling_of(self, stage: Stage) -> Sampling:
+        """How candidates that end with `stage` are sampled."""
+        return self.samplings.get(stage, self.sampling)
+
+    @property
+    def max_tokens(self) -> Mapping[Stage, int]:
+        """The most that each stage may have; a candidate of several stages may have the sum."""
+        return {stage: self.sampling_of(stage).max_tokens for stage in Stage}

@@ -18,6 +18,16 @@ from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
 SENTENCE_END = "."
 
 
+@dataclass(frozen=True, slots=True)
+class StageUse:
+    """What a policy makes of a stage that it samples by itself: the names of its numbers for how many candidates there
+    are and for the threshold on their scores, where it has them, and whether they are scored."""
+
+    candidates: str | None = None
+    accept_z: str | None = None
+    scored: bool = True
+
+
 def best(trajectories: Iterable[Trajectory], k: int) -> tuple[Trajectory, ...]:
     """The `k` with the highest scores, best first; the earlier of equals first, no score counts as 0."""
     return tuple(sorted(trajectories, key=_rank, reverse=True)[:k])
@@ -32,6 +42,7 @@ class Greedy:
     """One answer, the likeliest token each time."""
 
     name: ClassVar[str] = "greedy"
+    stages: ClassVar[Mapping[Stage, StageUse]] = {}
     thresholds: ClassVar[bool] = False
     width: ClassVar[int] = 1
     least_generations: ClassVar[int] = 1
@@ -47,6 +58,7 @@ class BestOfN:
     """Whole answers, of which the best is kept."""
 
     name: ClassVar[str] = "best_of_n"
+    stages: ClassVar[Mapping[Stage, StageUse]] = {}
     thresholds: ClassVar[bool] = False
     candidates: int = 4
 
@@ -75,6 +87,7 @@ class SentenceBeam:
     """Sentence after sentence, each the best of several, until the answer is whole."""
 
     name: ClassVar[str] = "sentence_beam"
+    stages: ClassVar[Mapping[Stage, StageUse]] = {}
     thresholds: ClassVar[bool] = False
     most_generations: ClassVar[None] = None
     candidates: int = 2
@@ -108,12 +121,23 @@ def _is_whole(answer: Trajectory) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StageBeam:
-    """`candidates` a stage, of which the best `keep` go on, each with its share of the next stage's candidates."""
+    """`candidates` a stage, or as many as its own number says, of which the best `keep` go on, each with its share of
+    the next stage's candidates."""
 
     name: ClassVar[str] = "stage_beam"
+    stages: ClassVar[Mapping[Stage, StageUse]] = {
+        Stage.SUMMARY: StageUse("summaries"),
+        Stage.CAPTION: StageUse("captions"),
+        Stage.REASONING: StageUse("reasonings"),
+        Stage.CONCLUSION: StageUse("conclusions"),
+    }
     thresholds: ClassVar[bool] = False
     candidates: int = 4
     keep: int = 2
+    summaries: int | None = None
+    captions: int | None = None
+    reasonings: int | None = None
+    conclusions: int | None = None
 
     def __post_init__(self) -> None:
         _require("candidates", self.candidates, least=1)
@@ -122,14 +146,33 @@ class StageBeam:
             raise InvalidPlan(
                 f"keep must divide candidates, {self.keep} does not divide {self.candidates}", field="keep"
             )
+        num_parents = 1
+        for name, num_candidates in self._candidates.items():
+            _require(name, num_candidates, least=1)
+            if num_candidates % num_parents:
+                raise InvalidPlan(
+                    f"{name} must be a multiple of the {num_parents} that go on, {num_candidates} is not", field=name
+                )
+            num_parents = min(self.keep, num_candidates)
+
+    @property
+    def _candidates(self) -> Mapping[str, int]:
+        """Stage by stage, under the names of the numbers that go over `candidates`."""
+        own = {
+            "summaries": self.summaries,
+            "captions": self.captions,
+            "reasonings": self.reasonings,
+            "conclusions": self.conclusions,
+        }
+        return {name: self.candidates if number is None else number for name, number in own.items()}
 
     @property
     def width(self) -> int:
-        return self.candidates
+        return max(self._candidates.values())
 
     @property
     def least_generations(self) -> int:
-        return len(Stage) * self.candidates
+        return sum(self._candidates.values())
 
     @property
     def most_generations(self) -> int:
@@ -137,8 +180,8 @@ class StageBeam:
 
     def flow(self, spend: Spend) -> Flow:
         beam: tuple[Trajectory, ...] = (ROOT,)
-        for stage in Stage:
-            grown = yield Expand(stage, beam, self.candidates // len(beam))
+        for stage, num_candidates in zip(Stage, self._candidates.values(), strict=True):
+            grown = yield Expand(stage, beam, num_candidates // len(beam))
             beam = best(grown, self.keep)
         return Outcome(beam[0])
 
@@ -149,6 +192,12 @@ class Swires:
     until the `accept_rank`-th best of them scores above `accept_z` standard deviations."""
 
     name: ClassVar[str] = "swires"
+    stages: ClassVar[Mapping[Stage, StageUse]] = {
+        Stage.SUMMARY: StageUse(scored=False),
+        Stage.CAPTION: StageUse("captions"),
+        Stage.REASONING: StageUse("reasonings", accept_z="accept_z"),
+        Stage.CONCLUSION: StageUse(),
+    }
     thresholds: ClassVar[bool] = True
     captions: int = 4
     keep_captions: int = 2

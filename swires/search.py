@@ -53,7 +53,7 @@ class Search:
         try:
             expand = next(flow)
             while True:
-                allowed = allowance(expand, self.plan.sampling, self.spend)
+                allowed = allowance(expand, self.plan.max_tokens, self.spend)
                 if limit := limit_before(expand, allowed, self.spend):
                     return await self.conclude(limit)
                 grown = await self.expand(expand, allowed)
@@ -68,7 +68,7 @@ class Search:
         """The best so far, with a conclusion if there is room for one."""
         answer = self.record.furthest()
         expand = Expand(Stage.CONCLUSION, (answer,), 1, scored=False)
-        allowed = allowance(expand, self.plan.sampling, self.spend)
+        allowed = allowance(expand, self.plan.max_tokens, self.spend)
         whole = Stage.CONCLUSION.closing in answer.text
         if not whole and limit_before(expand, allowed, self.spend) is None:
             (answer,) = await self.expand(expand, allowed)
@@ -98,7 +98,9 @@ class Search:
     def samplings(self, expand: Expand, allowed: Allowance) -> list[Sampling | None]:
         """How each parent is sampled; one whose answer has no room left is not."""
         sampling = replace(
-            self.plan.sampling, stop=expand.stop, likelihood=expand.scored and self.scorer.needs_likelihood
+            self.plan.sampling_of(expand.stage),
+            stop=expand.stop,
+            likelihood=expand.scored and self.scorer.needs_likelihood,
         )
         if expand.greedy:
             sampling = replace(sampling, temperature=0.0, seed=None)

@@ -6,6 +6,7 @@ from swires.budget import Budget
 from swires.errors import InvalidPlan
 from swires.plan import SearchPlan
 from swires.policies import POLICIES
+from swires.stages import Stage
 from swires.types import Sampling
 from tests.swires.scripted import PROBLEM
 
@@ -35,3 +36,10 @@ def test_sampling_must_be_possible(field: str, value: float) -> None:
 def test_a_candidate_has_a_token_at_least() -> None:
     with pytest.raises(InvalidPlan, match="max_tokens"):
         Sampling(max_tokens=0)
+
+
+def test_a_stage_is_sampled_as_its_own_sampling_says() -> None:
+    own = Sampling(temperature=1.0, max_tokens=7)
+    plan = SearchPlan(PROBLEM, POLICIES["swires"](), Sampling(max_tokens=9), samplings={Stage.CAPTION: own})
+    assert [plan.sampling_of(stage) is own for stage in Stage] == [False, True, False, False]
+    assert [plan.max_tokens[stage] for stage in Stage] == [9, 7, 9, 9]

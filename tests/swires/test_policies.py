@@ -1,8 +1,9 @@
 """Each policy against straight loops over the same scores, without an engine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -175,6 +176,13 @@ def test_stage_beam() -> None:
         assert Followed(policy, scores).answer == kept[0]
 
 
+def test_stage_beam_with_a_width_for_each_stage() -> None:
+    policy = StageBeam(candidates=4, keep=2, summaries=1, captions=8, conclusions=2)
+    followed = Followed(policy, random_scores(0))
+    assert [(len(each.parents), each.samples) for each in followed.expands] == [(1, 1), (1, 8), (2, 2), (2, 1)]
+    assert (policy.width, policy.least_generations, followed.spend.generations) == (8, 15, 15)
+
+
 def test_best_of_n() -> None:
     for seed in SEEDS:
         candidates, scores = Random(seed).randint(1, 8), random_scores(seed)
@@ -257,6 +265,10 @@ def test_best_is_stable_and_counts_no_score_as_zero() -> None:
         (StageBeam, {"keep": 0}, "keep"),
         (StageBeam, {"candidates": 4, "keep": 5}, "keep"),
         (StageBeam, {"candidates": 4, "keep": 3}, "keep"),
+        (StageBeam, {"summaries": 0}, "summaries"),
+        (StageBeam, {"candidates": 4, "keep": 2, "captions": 1}, "captions"),
+        (StageBeam, {"candidates": 4, "keep": 2, "reasonings": 3}, "reasonings"),
+        (StageBeam, {"candidates": 4, "keep": 4, "summaries": 3}, "captions"),
         (Swires, {"captions": 0}, "captions"),
         (Swires, {"keep_captions": 5}, "keep_captions"),
         (Swires, {"reasonings": 0}, "reasonings"),
@@ -278,3 +290,32 @@ def test_impossible_numbers_are_refused_by_name(
 def test_the_table_of_policies() -> None:
     assert set(POLICIES) == {"greedy", "best_of_n", "sentence_beam", "stage_beam", "swires"}
     assert all(POLICIES[name]().name == name for name in POLICIES)
+
+
+STAGED = [name for name, policy in POLICIES.items() if policy.stages]
+
+
+def firsts(policy: SearchPolicy) -> dict[Stage, Expand]:
+    """The first expansion of each stage, of a search that is accepted at once."""
+    expands = Followed(policy, [1.0] * 300).expands
+    return {expand.stage: expand for expand in reversed(expands)}
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_what_a_policy_says_of_its_stages_is_what_it_does(name: str) -> None:
+    policy = POLICIES[name]()
+    asked = firsts(policy)
+    assert {stage: expand.scored for stage, expand in asked.items()} == {
+        stage: use.scored for stage, use in policy.stages.items()
+    }
+    for stage, use in policy.stages.items():
+        if use.candidates:
+            numbers: dict[str, Any] = {use.candidates: 8}
+            assert firsts(replace(policy, **numbers))[stage].samples > asked[stage].samples
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_with_a_threshold_says_at_which_stage(name: str) -> None:
+    uses = POLICIES[name].stages.values()
+    assert POLICIES[name].thresholds is any(use.accept_z is not None for use in uses)
+    assert all(hasattr(POLICIES[name](), use.accept_z) for use in uses if use.accept_z)

@@ -288,6 +288,15 @@ def test_what_the_engine_is_asked_for() -> None:
     assert scorer.batches[0][0].last.mean_logprob == -1.0
 
 
+def test_a_stage_is_sampled_in_its_own_way() -> None:
+    engine = ScriptedEngine()
+    own = {CAPTION: Sampling(temperature=1.5, max_tokens=99, seed=7)}
+    searched(SearchPlan(PROBLEM, Swires(), Sampling(seed=7), samplings=own), engine, ScriptedScorer(by_id))
+    found = {(request.stage, request.sampling.temperature, request.sampling.max_tokens) for request in engine.requests}
+    assert found == {(SUMMARY, 0.6, 2048), (CAPTION, 1.5, 99), (REASONING, 0.6, 2048), (CONCLUSION, 0.6, 2048)}
+    assert len({request.sampling.seed for request in engine.requests}) == len(engine.requests)
+
+
 def test_no_seed_is_made_up() -> None:
     engine = ScriptedEngine()
     searched(SearchPlan(PROBLEM, BestOfN(2)), engine, ScriptedScorer())
