@@ -11,7 +11,8 @@ from training.evaluation.problems import is_right
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to answer: what goes into the request's `swires` object. Written as POLICY or POLICY:key=value,..."""
+    """One way to answer: what goes into the request's `swires` object. Written as POLICY or POLICY:key=value,..., where
+    `a.b=value` is the field b of the object a."""
 
     name: str
     swires: dict[str, Any]
@@ -19,8 +20,14 @@ class Arm:
     @classmethod
     def parse(cls, text: str) -> "Arm":
         policy, _, rest = text.partition(":")
-        pairs = (pair.partition("=") for pair in rest.split(",") if pair)
-        return cls(text, {"policy": policy, **{key: _value(value) for key, _, value in pairs}})
+        options: dict[str, Any] = {"policy": policy}
+        for key, _, value in (pair.partition("=") for pair in rest.split(",") if pair):
+            *objects, name = key.split(".")
+            inner = options
+            for each in objects:
+                inner = inner.setdefault(each, {})
+            inner[name] = _value(value)
+        return cls(text, options)
 
 
 def _value(text: str) -> int | float | str:

@@ -16,6 +16,11 @@ def test_an_arm_is_a_policy_with_fields_of_the_request() -> None:
         "accept_z": 0.5,
         "scorer": "likelihood",
     }
+    assert Arm.parse("stage_beam:keep=2,stages.CAPTION.candidates=8,stages.CAPTION.temperature=1.0").swires == {
+        "policy": "stage_beam",
+        "keep": 2,
+        "stages": {"CAPTION": {"candidates": 8, "temperature": 1.0}},
+    }
 
 
 def test_white_space_and_case_do_not_make_an_answer_wrong() -> None:
