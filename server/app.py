@@ -25,15 +25,22 @@ from swires.types import Sampling
 
 CLIENT_CLOSED_REQUEST = 499
 WARM_UP_TOKENS = 8
+NOT_MEASURED: Mapping[Stage, float] = {}
 
 logger = logging.getLogger(__name__)
 
 
-def create_app(engine: ServingEngine, scorers: Mapping[str, Scorer], settings: Settings) -> FastAPI:
-    """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default."""
+def create_app(
+    engine: ServingEngine,
+    scorers: Mapping[str, Scorer],
+    settings: Settings,
+    lengths: Mapping[Stage, float] = NOT_MEASURED,
+) -> FastAPI:
+    """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default; `lengths` are
+    the tokens that a stage usually has."""
     scheduler = Scheduler(engine, capacity=settings.max_candidates, max_waiting=settings.max_waiting)
     gate = asyncio.Semaphore(settings.max_arriving)
-    service = Service(engine, scorers, settings, scheduler, Metrics(scheduler), gate)
+    service = Service(engine, scorers, settings, scheduler, Metrics(scheduler), lengths, gate)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:

@@ -58,6 +58,8 @@ class Checkpoint(_Part):
     stages: StageTags | None = None
     verifier: VerifierTokens | None = None
     calibration: dict[str, Calibration] = {}
+    lengths: dict[StageName, Annotated[float, Field(gt=0)]] = {}
+    """Mean number of tokens of each stage."""
 
     @property
     def staged(self) -> bool:

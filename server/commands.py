@@ -102,7 +102,7 @@ async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, eng
             sees=settings.scorer_sees,
             timeout_s=settings.scorer_timeout_s,
         )
-        await serve(create_app(engine, scorers, settings), sock, partial(_greet, sock, settings))
+        await serve(create_app(engine, scorers, settings, known.lengths), sock, partial(_greet, sock, settings))
 
 
 @asynccontextmanager

@@ -8,8 +8,7 @@ from server.errors import Refused
 from server.schemas import SwiresOptions
 from server.settings import PolicyName
 from swires.errors import InvalidPlan
-from swires.policies import POLICIES, StageUse
-from swires.protocols import SearchPolicy
+from swires.policies import POLICIES, KnownPolicy, StageUse
 from swires.stages import Stage
 
 NUMBERS = tuple(
@@ -45,7 +44,7 @@ def given_numbers(name: PolicyName, options: SwiresOptions) -> Mapping[str, Give
     return {**given, **_given_by_stage(name, options)}
 
 
-def make_policy(name: PolicyName, preset: Mapping[str, float], given: Mapping[str, Given]) -> SearchPolicy:
+def make_policy(name: PolicyName, preset: Mapping[str, float], given: Mapping[str, Given]) -> KnownPolicy:
     """`given` over `preset`. Raises Refused."""
     numbers: dict[str, Any] = {**preset, **{number: each.value for number, each in given.items()}}
     try:

@@ -2,11 +2,12 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
+from swires.estimate import Estimate
 from swires.events import (
     CandidateFinished,
     CandidateScored,
@@ -21,6 +22,7 @@ from swires.events import (
 from swires.parser import Piece, Splitter
 from swires.result import Node, SearchResult
 from swires.stages import Stage
+from swires.types import Problem
 
 Json: TypeAlias = dict[str, Any]
 
@@ -33,6 +35,8 @@ class Reply:
     policy: str
     preset: str
     scorer: str
+    numbers: Mapping[str, float | None]
+    budget: Mapping[str, float]
     raw: bool = False
     trace: bool = False
     events: bool = False
@@ -50,6 +54,23 @@ class Reply:
             "usage": self._usage(result),
             "swires": self._summary(result),
         }
+
+    def dry_run(self, problem: Problem, estimate: Estimate) -> Json:
+        """A completion that says nothing but what one would cost."""
+        message = {"role": "assistant", "content": "", "reasoning": None, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        return {
+            **self._head("chat.completion"),
+            "choices": [choice],
+            "usage": unanswered(problem),
+            "swires": {**self._plan(), "dry_run": estimated(estimate)},
+        }
+
+    async def dry_chunks(self, problem: Problem, estimate: Estimate) -> AsyncGenerator[Json, None]:
+        yield self._chunk({"role": "assistant", "content": ""})
+        yield self._chunk({}, finish_reason="stop", swires={**self._plan(), "dry_run": estimated(estimate)})
+        if self.include_usage:
+            yield self._usage_chunk(unanswered(problem))
 
     async def chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Json, None]:
         """The joined deltas are the message of `completion`, whatever the search does on its way."""
@@ -71,13 +92,15 @@ class Reply:
     def _last_chunks(self, result: SearchResult) -> list[Json]:
         summary = {**({"event": "search_finished"} if self.events else {}), **self._summary(result)}
         last = self._chunk({}, finish_reason=finish_reason(result), swires=summary)
-        usage = {**self._head("chat.completion.chunk"), "choices": [], "usage": self._usage(result)}
-        return [last, usage] if self.include_usage else [last]
+        return [last, self._usage_chunk(self._usage(result))] if self.include_usage else [last]
 
     def _chunk(self, delta: Json, *, finish_reason: str | None = None, **more: Json) -> Json:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         usage = {"usage": None} if self.include_usage else {}
         return {**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more}
+
+    def _usage_chunk(self, usage: Json) -> Json:
+        return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
 
     def _head(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
@@ -103,12 +126,19 @@ class Reply:
             "completion_tokens_details": {"reasoning_tokens": tokens.generated - in_content},
         }
 
-    def _summary(self, result: SearchResult) -> Json:
+    def _plan(self) -> Json:
         return {
             "id": self.id,
             "policy": self.policy,
             "preset": self.preset,
             "scorer": self.scorer,
+            "numbers": self.numbers,
+            "budget": self.budget,
+        }
+
+    def _summary(self, result: SearchResult) -> Json:
+        return {
+            **self._plan(),
             "scorer_degraded": result.scorer_degraded,
             "stages": [
                 {"stage": part.stage.name, "text": part.text, "score": part.score, "tokens": part.num_tokens}
@@ -156,6 +186,25 @@ def finish_reason(result: SearchResult) -> str:
     """`length` too where a limit ended the search between stages, with no room for a conclusion."""
     last = result.answer.last
     return "stop" if last.finish_reason == "stop" and last.stage is Stage.CONCLUSION else "length"
+
+
+def unanswered(problem: Problem) -> Json:
+    """The usage of a request that was rendered and no more."""
+    num_tokens = problem.num_prompt_tokens
+    return {
+        "prompt_tokens": num_tokens,
+        "completion_tokens": 0,
+        "total_tokens": num_tokens,
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+def estimated(estimate: Estimate) -> Json:
+    costs = {"least": estimate.least, "expected": estimate.expected, "greatest": estimate.greatest}
+    rounded = {
+        name: {"generations": round(cost.generations, 1), "tokens": round(cost.tokens)} for name, cost in costs.items()
+    }
+    return {**rounded, "lengths": {stage.name: length for stage, length in estimate.lengths.items()}}
 
 
 def traced(node: Node) -> Json:

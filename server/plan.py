@@ -11,7 +11,7 @@ from server.schemas import ChatRequest, StageOptions, SwiresOptions
 from server.settings import PolicyName, PresetName, Settings
 from swires.budget import Budget
 from swires.plan import SearchPlan
-from swires.policies import POLICIES
+from swires.policies import POLICIES, KnownPolicy
 from swires.protocols import Scorer, SearchPolicy
 from swires.stages import Stage
 from swires.types import Problem, Sampling
@@ -28,7 +28,7 @@ class Choice:
     """The policy with the numbers that the request has `given`, and the names under which the answer reports what was
     chosen; `stage_scorers` are of the stages that `scorer` is not for."""
 
-    policy: SearchPolicy
+    policy: KnownPolicy
     given: Mapping[str, Given]
     preset: PresetName
     scorer: str

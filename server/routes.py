@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -24,7 +24,9 @@ from server.service import Service
 from server.settings import MIB
 from server.sse import EventStream
 from swires.errors import Overloaded
+from swires.estimate import estimate
 from swires.events import Event, SearchFinished
+from swires.plan import SearchPlan
 from swires.protocols import Scorer
 from swires.result import SearchResult
 from swires.types import Problem
@@ -49,23 +51,28 @@ async def chat_completions(request: Request, service: TheService) -> Response:
         chat = await _checked(request, service)
         choice = choose(chat, service.settings, service.scorers)
         limits = budget(choice, chat, service.settings)
-        _check_room(choice, service)
+        if not chat.swires.dry_run:
+            _check_room(choice, service)
         problem = await _rendered(chat, service)
     plan = search_plan(
         problem, choice.policy, limits, chat, service.settings, max_model_len=service.engine.max_model_len
-    )
-    events = service.metrics.watched(
-        service.scheduler.run(plan, _scorer(choice, service)), policy=plan.policy.name, preset=choice.preset
     )
     reply = Reply(
         model=chat.model,
         policy=plan.policy.name,
         preset=choice.preset,
         scorer=choice.scorer,
+        numbers=asdict(choice.policy),
+        budget=asdict(plan.budget),
         raw=chat.swires.raw,
         trace=chat.swires.trace,
         events=chat.swires.events,
         include_usage=chat.include_usage,
+    )
+    if chat.swires.dry_run:
+        return await _dry_run(plan, reply, service, stream=bool(chat.stream))
+    events = service.metrics.watched(
+        service.scheduler.run(plan, _scorer(choice, service)), policy=plan.policy.name, preset=choice.preset
     )
     if chat.stream:
         return EventStream(reply.chunks(events), keep_alive_s=service.settings.keep_alive_s)
@@ -179,6 +186,13 @@ def _scorer(choice: Choice, service: Service) -> Scorer:
         return service.scorers[choice.scorer]
     by_stage = {stage: service.scorers[name] for stage, name in choice.stage_scorers.items()}
     return ByStage(service.scorers[choice.scorer], by_stage)
+
+
+async def _dry_run(plan: SearchPlan, reply: Reply, service: Service, *, stream: bool) -> Response:
+    told = await asyncio.to_thread(estimate, plan, service.lengths)
+    if stream:
+        return EventStream(reply.dry_chunks(plan.problem, told), keep_alive_s=service.settings.keep_alive_s)
+    return JSONResponse(reply.dry_run(plan.problem, told))
 
 
 async def _rendered(chat: ChatRequest, service: Service) -> Problem:

@@ -10,6 +10,7 @@ from server.serving_engine import ServingEngine
 from server.settings import Settings
 from swires.protocols import Scorer
 from swires.scheduler import Scheduler
+from swires.stages import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Service:
     settings: Settings
     scheduler: Scheduler
     metrics: Metrics
+    lengths: Mapping[Stage, float]  # the usual tokens of each stage, where they have been measured
     gate: asyncio.Semaphore  # held while a request is read and rendered, each of which may take much memory
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -2,6 +2,7 @@
 
 from swires.budget import Budget, Limit, Spend
 from swires.errors import DeadlineExceeded, EngineError, InvalidPlan, Overloaded, ScorerError, SwiresError
+from swires.estimate import Cost, Estimate, estimate
 from swires.events import (
     CandidateFinished,
     CandidateScored,
@@ -34,10 +35,12 @@ __all__ = [
     "CandidateFinished",
     "CandidateScored",
     "Chunk",
+    "Cost",
     "DeadlineExceeded",
     "Emit",
     "Engine",
     "EngineError",
+    "Estimate",
     "Event",
     "Expand",
     "Flow",
@@ -74,6 +77,7 @@ __all__ = [
     "TextCommitted",
     "TokenSplit",
     "Trajectory",
+    "estimate",
     "parse",
     "search",
 ]

@@ -26,7 +26,7 @@ class Allowance:
 def allowance(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> Allowance:
     """Where each stage may have at most so many tokens."""
     share = _share_of_tokens(expand, max_tokens, spend)
-    rooms = [spend.budget.max_answer_tokens - len(parent.token_ids) for parent in expand.parents]
+    rooms = [spend.budget.max_answer_tokens - parent.num_tokens for parent in expand.parents]
     most = [sum(max_tokens[stage] for stage in spanned(expand, parent)) for parent in expand.parents]
     given = tuple(max(0, min(each, share, room)) for each, room in zip(most, rooms, strict=True))
     narrowed_by: Limit | None = None

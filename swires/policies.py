@@ -8,7 +8,7 @@ a fixed one or across expansions, which a scorer that only ranks has nothing to 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from swires.budget import Limit, Spend
 from swires.errors import InvalidPlan
@@ -259,7 +259,9 @@ def _require(field: str, value: int, *, least: int, most: int | None = None) -> 
         raise InvalidPlan(f"{field} must be at most {most}, not {value}", field=field)
 
 
-POLICIES: Mapping[str, type[Greedy | BestOfN | SentenceBeam | StageBeam | Swires]] = {
+KnownPolicy: TypeAlias = Greedy | BestOfN | SentenceBeam | StageBeam | Swires
+
+POLICIES: Mapping[str, type[KnownPolicy]] = {
     policy.name: policy for policy in (Greedy, BestOfN, SentenceBeam, StageBeam, Swires)
 }
 """The policies by the name that a request gives."""

@@ -87,7 +87,7 @@ def _is_cut(trajectory: Trajectory) -> bool:
 def _progress(trajectory: Trajectory) -> tuple[int, float, int]:
     steps = zip(trajectory.candidates, trajectory.scores, strict=True)
     scores = [score or 0.0 for candidate, score in steps if candidate.finish_reason == "stop"]
-    return len(scores), scores[-1] if scores else 0.0, len(trajectory.token_ids)
+    return len(scores), scores[-1] if scores else 0.0, trajectory.num_tokens
 
 
 def _node(trajectory: Trajectory, answer: Trajectory) -> Node:

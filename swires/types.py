@@ -91,6 +91,10 @@ class Trajectory:
     def token_ids(self) -> tuple[int, ...]:
         return tuple(token for candidate in self.candidates for token in candidate.token_ids)
 
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(candidate.token_ids) for candidate in self.candidates)
+
 
 ROOT = Trajectory()
 

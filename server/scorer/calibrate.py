@@ -55,7 +55,8 @@ async def calibrate(
     classifier: Classifier | None = None,
 ) -> dict[str, Calibration]:
     """Calibrate all scorers of the checkpoint in the directory `model`, which `engine` serves, and with a `classifier`
-    that reward model, and write it down there. What of that has been measured before and not now stays.
+    that reward model, and write it down there, with the stages' lengths. What of that has been measured before and not
+    now stays.
 
     `progress` is told how many questions are done. Raises ScorerError where a scorer or a stage cannot be calibrated,
     CheckpointError, EngineError.
@@ -72,7 +73,8 @@ async def calibrate(
             done += 1
             progress(done)
     calibrations = recorder.calibrations()
-    save(model, checkpoint.model_copy(update={"calibration": {**checkpoint.calibration, **calibrations}}))
+    kept = {**checkpoint.calibration, **calibrations}
+    save(model, checkpoint.model_copy(update={"calibration": kept, "lengths": recorder.lengths()}))
     return calibrations
 
 
@@ -86,6 +88,7 @@ class Recorder:
     def __init__(self, scorers: Mapping[str, RawScorer]) -> None:
         self._scorers = scorers
         self._noted: dict[tuple[str, Stage], list[float]] = defaultdict(list)
+        self._lengths: dict[Stage, list[int]] = defaultdict(list)
         self.failure: ScorerError | None = None
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
@@ -94,6 +97,8 @@ class Recorder:
         except ScorerError as error:
             self.failure = error
             raise
+        for trajectory in trajectories:
+            self._lengths[stage_judged(trajectory)].append(len(trajectory.last.token_ids))
         for name, scores in measured.items():
             for trajectory, value in zip(trajectories, scores.values, strict=True):
                 self._noted[name, stage_judged(trajectory)].append(value)
@@ -102,6 +107,10 @@ class Recorder:
     def calibrations(self) -> dict[str, Calibration]:
         """Raises ScorerError where what was noted does not tell a deviation."""
         return {name: {stage: self._deviation(name, stage) for stage in Stage} for name in self._scorers}
+
+    def lengths(self) -> dict[Stage, float]:
+        """The mean number of tokens of each stage."""
+        return {stage: fmean(lengths) for stage, lengths in sorted(self._lengths.items())}
 
     def _deviation(self, name: str, stage: Stage) -> Deviation:
         values = self._noted[name, stage]

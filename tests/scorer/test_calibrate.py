@@ -89,6 +89,14 @@ async def test_the_same_questions_and_seed_give_the_same(model: Path) -> None:
     assert runs[0] != runs[2]
 
 
+async def test_the_lengths_of_the_stages_are_measured_too(model: Path) -> None:
+    await calibrate(str(model), FakeEngine(), QUESTIONS, progress=print)
+    lengths = load(str(model)).lengths
+    assert list(lengths) == list(Stage)
+    assert lengths.pop(Stage.CONCLUSION) == 3  # a digit between its tags
+    assert all(10 < length < 80 for length in lengths.values())
+
+
 async def test_the_policy_s_schedule_is_followed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: dict[Stage, int] = dict.fromkeys(Stage, 0)
     measure = Likelihood.measure

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 
 import httpx
@@ -16,6 +17,7 @@ from server.scorer.fake import FakeScorer
 from server.settings import Settings
 from server.sse import DONE, KEEP_ALIVE
 from swires.errors import EngineError
+from swires.policies import Swires
 from swires.protocols import Scores
 from swires.scheduler import Scheduler
 from swires.stages import Stage
@@ -59,13 +61,15 @@ async def test_what_the_answer_tells_of_its_search(client: httpx.AsyncClient) ->
     reply = (await ask(client, swires={"max_retraces": 0})).json()
     told, usage = reply["swires"], reply["usage"]
     assert set(told) == {
-        "id", "policy", "preset", "scorer", "scorer_degraded", "stages", "generations", "retraces", "score", "accepted",
-        "stopped_by", "tokens", "seconds", "trace",
+        "id", "policy", "preset", "scorer", "numbers", "budget", "scorer_degraded", "stages", "generations", "retraces",
+        "score", "accepted", "stopped_by", "tokens", "seconds", "trace",
     }  # fmt: skip
     assert set(told["tokens"]) == {"prompt", "winner", "discarded", "aborted", "scored", "cached", "computed"}
     assert (told["policy"], told["preset"], told["scorer"]) == ("swires", "balanced", "fake")
     assert (told["generations"], told["retraces"], told["stopped_by"], told["trace"]) == (12, 0, None, None)
     assert told["accepted"] in (True, False)
+    assert told["numbers"] == asdict(Swires(max_retraces=0))
+    assert told["budget"]["max_generations"] == Settings(model="demo").max_generations
     split = told["tokens"]
     assert usage["completion_tokens"] == split["winner"] + split["discarded"] + split["aborted"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]

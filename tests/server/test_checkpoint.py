@@ -10,6 +10,7 @@ FACTS = {
     "stages": {"tags": "special"},
     "verifier": {"ask": "<VERIFY>", "yes": "+", "no": "-"},
     "calibration": {"verifier": {"CAPTION": {"mean": 0.5, "std": 2}}},
+    "lengths": {"CAPTION": 61.5},
 }
 
 
@@ -49,6 +50,7 @@ def test_a_checkpoint_of_the_hub_is_found_in_the_cache(monkeypatch: pytest.Monke
         ({"verifier": {"ask": "", "yes": "+", "no": "-"}}, "verifier.ask: String should have at least 1 character"),
         ({"calibration": {"verifier": {"caption": {"mean": 0, "std": 1}}}}, "is none of the stages SUMMARY, CAPTION"),
         ({"calibration": {"verifier": {"CAPTION": {"mean": 0, "std": 0}}}}, "std: Input should be greater than 0"),
+        ({"lengths": {"CAPTION": 0}}, "lengths.CAPTION: Input should be greater than 0"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, facts: object, message: str) -> None:
