@@ -7,8 +7,9 @@ from typing import Any
 from server.errors import Refused
 from server.schemas import SwiresOptions
 from server.settings import PolicyName
+from swires.choosing import StageUse
 from swires.errors import InvalidPlan
-from swires.policies import POLICIES, KnownPolicy, StageUse
+from swires.policies import POLICIES, KnownPolicy
 from swires.stages import Stage
 
 NUMBERS = tuple(

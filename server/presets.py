@@ -14,6 +14,7 @@ PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, int]]] = {
             "accept_rank": 1,
             "max_retraces": 0,
         },
+        "adaptive": {"max_retraces": 1},
         "stage_beam": {"candidates": 2, "keep": 1},
         "sentence_beam": {"candidates": 2},
         "best_of_n": {"candidates": 2},
@@ -21,6 +22,7 @@ PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, int]]] = {
     },
     "balanced": {
         "swires": {"max_retraces": 2},
+        "adaptive": {"max_retraces": 3},
         "stage_beam": {"candidates": 4, "keep": 2},
         "sentence_beam": {"candidates": 2},
         "best_of_n": {"candidates": 4},
@@ -28,6 +30,7 @@ PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, int]]] = {
     },
     "thorough": {
         "swires": {"max_retraces": 4},
+        "adaptive": {"max_retraces": 8},
         "stage_beam": {"candidates": 8, "keep": 4},
         "sentence_beam": {"candidates": 4},
         "best_of_n": {"candidates": 8},

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-PolicyName = Literal["swires", "stage_beam", "sentence_beam", "best_of_n", "greedy"]
+PolicyName = Literal["swires", "adaptive", "stage_beam", "sentence_beam", "best_of_n", "greedy"]
 PresetName = Literal["fast", "balanced", "thorough"]
 Sees = Literal["answer", "stage"]
 

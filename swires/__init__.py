@@ -1,6 +1,8 @@
 """Staged answers about images, searched for with SWIRES: a pure library over an engine and a scorer."""
 
+from swires.adaptive import Adaptive
 from swires.budget import Budget, Limit, Spend
+from swires.choosing import StageUse
 from swires.errors import DeadlineExceeded, EngineError, InvalidPlan, Overloaded, ScorerError, SwiresError
 from swires.estimate import Cost, Estimate, estimate
 from swires.events import (
@@ -17,7 +19,7 @@ from swires.events import (
 )
 from swires.parser import Piece, Section, Splitter, parse
 from swires.plan import SearchPlan
-from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, StageUse, Swires
+from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
 from swires.protocols import Chunk, Engine, Scorer, Scores, SearchPolicy
 from swires.result import AnswerSection, Node, SearchResult, TokenSplit
 from swires.scheduler import Scheduler
@@ -28,6 +30,7 @@ from swires.types import ROOT, Candidate, Expand, Flow, Outcome, Problem, Sampli
 __all__ = [
     "POLICIES",
     "ROOT",
+    "Adaptive",
     "AnswerSection",
     "BestOfN",
     "Budget",

@@ -6,35 +6,18 @@ a fixed one or across expansions, which a scorer that only ranks has nothing to 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from swires.adaptive import Adaptive
 from swires.budget import Limit, Spend
+from swires.choosing import StageUse, best, rank, require
 from swires.errors import InvalidPlan
 from swires.stages import Stage
 from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
 
 SENTENCE_END = "."
-
-
-@dataclass(frozen=True, slots=True)
-class StageUse:
-    """What a policy makes of a stage that it samples by itself: the names of its numbers for how many candidates there
-    are and for the threshold on their scores, where it has them, and whether they are scored."""
-
-    candidates: str | None = None
-    accept_z: str | None = None
-    scored: bool = True
-
-
-def best(trajectories: Iterable[Trajectory], k: int) -> tuple[Trajectory, ...]:
-    """The `k` with the highest scores, best first; the earlier of equals first, no score counts as 0."""
-    return tuple(sorted(trajectories, key=_rank, reverse=True)[:k])
-
-
-def _rank(trajectory: Trajectory) -> float:
-    return trajectory.score or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +46,7 @@ class BestOfN:
     candidates: int = 4
 
     def __post_init__(self) -> None:
-        _require("candidates", self.candidates, least=1)
+        require("candidates", self.candidates, least=1)
 
     @property
     def width(self) -> int:
@@ -93,7 +76,7 @@ class SentenceBeam:
     candidates: int = 2
 
     def __post_init__(self) -> None:
-        _require("candidates", self.candidates, least=1)
+        require("candidates", self.candidates, least=1)
 
     @property
     def width(self) -> int:
@@ -140,15 +123,15 @@ class StageBeam:
     conclusions: int | None = None
 
     def __post_init__(self) -> None:
-        _require("candidates", self.candidates, least=1)
-        _require("keep", self.keep, least=1, most=self.candidates)
+        require("candidates", self.candidates, least=1)
+        require("keep", self.keep, least=1, most=self.candidates)
         if self.candidates % self.keep:
             raise InvalidPlan(
                 f"keep must divide candidates, {self.keep} does not divide {self.candidates}", field="keep"
             )
         num_parents = 1
         for name, num_candidates in self._candidates.items():
-            _require(name, num_candidates, least=1)
+            require(name, num_candidates, least=1)
             if num_candidates % num_parents:
                 raise InvalidPlan(
                     f"{name} must be a multiple of the {num_parents} that go on, {num_candidates} is not", field=name
@@ -208,12 +191,12 @@ class Swires:
     accept_z: float = 0.2533
 
     def __post_init__(self) -> None:
-        _require("captions", self.captions, least=1)
-        _require("keep_captions", self.keep_captions, least=1, most=self.captions)
-        _require("reasonings", self.reasonings, least=1)
-        _require("keep_reasonings", self.keep_reasonings, least=1, most=self.keep_captions * self.reasonings)
-        _require("max_retraces", self.max_retraces, least=0)
-        _require("accept_rank", self.accept_rank, least=1, most=self.keep_captions * self.reasonings)
+        require("captions", self.captions, least=1)
+        require("keep_captions", self.keep_captions, least=1, most=self.captions)
+        require("reasonings", self.reasonings, least=1)
+        require("keep_reasonings", self.keep_reasonings, least=1, most=self.keep_captions * self.reasonings)
+        require("max_retraces", self.max_retraces, least=0)
+        require("accept_rank", self.accept_rank, least=1, most=self.keep_captions * self.reasonings)
         if not math.isfinite(self.accept_z):
             raise InvalidPlan(f"accept_z must be finite, not {self.accept_z}", field="accept_z")
 
@@ -242,7 +225,7 @@ class Swires:
             captions = yield Expand(Stage.CAPTION, summary, self.captions, final=final)
             kept = best(captions, self.keep_captions)
             pool += yield Expand(Stage.REASONING, kept, self.reasonings, final=final)
-            accepted = _rank(best(pool, self.accept_rank)[-1]) > self.accept_z
+            accepted = rank(best(pool, self.accept_rank)[-1]) > self.accept_z
             if accepted or not retraces_left:
                 break
             if not spend.allows(self.round_cost + self.keep_reasonings):
@@ -252,16 +235,9 @@ class Swires:
         return Outcome(best(conclusions, 1)[0], accepted, stopped_by)
 
 
-def _require(field: str, value: int, *, least: int, most: int | None = None) -> None:
-    if value < least:
-        raise InvalidPlan(f"{field} must be at least {least}, not {value}", field=field)
-    if most is not None and value > most:
-        raise InvalidPlan(f"{field} must be at most {most}, not {value}", field=field)
-
-
-KnownPolicy: TypeAlias = Greedy | BestOfN | SentenceBeam | StageBeam | Swires
+KnownPolicy: TypeAlias = Greedy | BestOfN | SentenceBeam | StageBeam | Swires | Adaptive
 
 POLICIES: Mapping[str, type[KnownPolicy]] = {
-    policy.name: policy for policy in (Greedy, BestOfN, SentenceBeam, StageBeam, Swires)
+    policy.name: policy for policy in (Greedy, BestOfN, SentenceBeam, StageBeam, Swires, Adaptive)
 }
 """The policies by the name that a request gives."""

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from swires.budget import Budget, Spend
+from swires.choosing import best
 from swires.errors import InvalidPlan
-from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires, best
+from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
 from swires.protocols import SearchPolicy
 from swires.stages import Stage
 from swires.types import ROOT, Candidate, Expand, Outcome, Trajectory
@@ -288,7 +289,7 @@ def test_impossible_numbers_are_refused_by_name(
 
 
 def test_the_table_of_policies() -> None:
-    assert set(POLICIES) == {"greedy", "best_of_n", "sentence_beam", "stage_beam", "swires"}
+    assert set(POLICIES) == {"greedy", "best_of_n", "sentence_beam", "stage_beam", "swires", "adaptive"}
     assert all(POLICIES[name]().name == name for name in POLICIES)
 
 

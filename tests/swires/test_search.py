@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swires.budget import Budget, Limit, Spend
+from swires.choosing import best
 from swires.errors import DeadlineExceeded, EngineError, ScorerError
 from swires.events import (
     CandidateFinished,
@@ -23,7 +24,7 @@ from swires.events import (
     TextCommitted,
 )
 from swires.plan import SearchPlan
-from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires, best
+from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
 from swires.protocols import Chunk, Scores
 from swires.search import search
 from swires.stages import Stage

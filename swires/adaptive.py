@@ -1,0 +1,88 @@
+"""A policy that spends where there is need: most problems take no more than one answer that is looked at twice."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from swires.budget import Limit, Spend
+from swires.choosing import StageUse, best, rank, require
+from swires.errors import InvalidPlan
+from swires.stages import Stage
+from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
+
+PATIENCE = 0.25
+"""What a caption's promise loses by each reasoning of it that is not good enough, in standard deviations of its score:
+one as good as usual is left after the second."""
+
+FRESH = -0.25
+"""What a caption that is not sampled yet promises: a little less than the usual one, which need not be waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """One caption and one reasoning of it. While no reasoning scores above `accept_z`, the search goes back to the
+    stage that is to blame, and samples twice as many as the time before, at most `candidates`: to CAPTION where no
+    caption promises as much as a fresh one, else to REASONING, of the caption that promises most.
+    """
+
+    name: ClassVar[str] = "adaptive"
+    stages: ClassVar[Mapping[Stage, StageUse]] = {
+        Stage.SUMMARY: StageUse(scored=False),
+        Stage.CAPTION: StageUse(),
+        Stage.REASONING: StageUse(accept_z="accept_z"),
+        Stage.CONCLUSION: StageUse(scored=False),
+    }
+    thresholds: ClassVar[bool] = True
+    candidates: int = 4
+    max_retraces: int = 4
+    accept_z: float = 0.25
+
+    def __post_init__(self) -> None:
+        require("candidates", self.candidates, least=1)
+        require("max_retraces", self.max_retraces, least=0)
+        if not math.isfinite(self.accept_z):
+            raise InvalidPlan(f"accept_z must be finite, not {self.accept_z}", field="accept_z")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many are sampled at first and after each retrace."""
+        return tuple(min(self.candidates, 2**retraces) for retraces in range(1 + self.max_retraces))
+
+    @property
+    def width(self) -> int:
+        return max(self.widths)
+
+    @property
+    def least_generations(self) -> int:
+        return 4
+
+    @property
+    def most_generations(self) -> int:
+        return 2 + 2 * sum(self.widths)
+
+    def flow(self, spend: Spend) -> Flow:
+        summary = yield Expand(Stage.SUMMARY, (ROOT,), 1, scored=False)
+        captions: tuple[Trajectory, ...] = ()
+        pool: tuple[Trajectory, ...] = ()
+        accepted, final = False, self.max_retraces == 0
+        stopped_by: Limit | None = None
+        for samples in self.widths:
+            if pool and not spend.allows(2 * samples + 1):
+                stopped_by = "generations"
+                break
+            if all(_promise(caption, pool) < FRESH for caption in captions):
+                captions += yield Expand(Stage.CAPTION, summary, samples, final=final)
+            caption = max(captions, key=lambda caption: _promise(caption, pool))
+            pool += yield Expand(Stage.REASONING, (caption,), samples, final=final)
+            accepted = rank(best(pool, 1)[0]) > self.accept_z
+            if accepted:
+                break
+        (answer,) = yield Expand(Stage.CONCLUSION, best(pool, 1), 1, scored=False)
+        return Outcome(answer, accepted, stopped_by)
+
+
+def _promise(caption: Trajectory, pool: Sequence[Trajectory]) -> float:
+    """By its score and by what has come of it, or of one that reads the same; nothing in `pool` was good enough."""
+    ids = caption.token_ids
+    return rank(caption) - PATIENCE * sum(reasoning.token_ids[: len(ids)] == ids for reasoning in pool)
