@@ -25,7 +25,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from training.arguments import arguments, check_names
 from training.collate import Collator
 from training.config import NOTE, ConfigError, Run
-from training.model import Loaded, adapters, load_model
+from training.model import Loaded, adapters, check_sharding, load_model
 from training.order import EpochSampler
 from training.records import RecordCollator, Records, load_records
 from training.samples import Generating, Questions, Sample, append, metrics
@@ -130,6 +130,7 @@ def finetune(run: Run) -> None:
     """Train as told, from the last whole checkpoint in `output_dir` where there is one. Raises ConfigError."""
     check_names(run.train)
     loaded = load_model(run.model)  # before the arguments, which would have DeepSpeed cut it while it is loaded
+    check_sharding(loaded, run.model)
     options = arguments(run.train)
     if options.eval_strategy != IntervalStrategy.NO and not (run.data.evaluation or run.data.evaluation_share):
         raise ConfigError("train.eval_strategy: asks for evaluations; set data.evaluation or data.evaluation_share too")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from accelerate.utils import parse_flag_from_env
 from peft import LoraConfig
 from torch import nn
 from transformers import (
@@ -88,6 +89,17 @@ def adapters(loaded: Loaded, lora: Lora, frozen: frozenset[Tower]) -> LoraConfig
         trainable_token_indices=_rows(loaded) or None,
         task_type="CAUSAL_LM",
     )
+
+
+def check_sharding(loaded: Loaded, config: Model) -> None:
+    """accelerate would tie embeddings by names that they do not have within peft's wrapper of rows that are learned.
+    Raises ConfigError."""
+    shared = len(_rows(loaded)) == 1
+    if config.lora and shared and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ConfigError(
+            "model.lora: FSDP cannot cut adapters that learn rows of this model's embeddings, which are shared: "
+            "launch with --multi_gpu, which leaves each GPU the whole model, or set model.tags=text"
+        )
 
 
 def _linear_layers(model: PreTrainedModel, frozen: frozenset[Tower]) -> Iterator[str]:

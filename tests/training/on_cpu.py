@@ -6,6 +6,7 @@ import signal
 from typing import Any
 from unittest.mock import patch
 
+import transformers.training_args
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -31,5 +32,9 @@ def backend(*_: object) -> tuple[str | None, DistributedType]:
 
 if __name__ == "__main__":
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-    with patch.object(CallbackHandler, "on_step_end", dies), patch.object(PartialState, "_prepare_backend", backend):
+    with (
+        patch.object(CallbackHandler, "on_step_end", dies),
+        patch.object(PartialState, "_prepare_backend", backend),
+        patch.object(transformers.training_args, "is_torch_bf16_gpu_available", lambda: True),
+    ):
         main()

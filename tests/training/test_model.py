@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.training import tiny
 from training.config import ConfigError, Lora, Model, Tower
-from training.model import Loaded, adapters, freeze, load_model, tower
+from training.model import Loaded, adapters, check_sharding, freeze, load_model, tower
 
 
 @pytest.fixture
@@ -53,6 +53,22 @@ def test_adapters_on_the_towers_that_learn_and_rows_of_new_tags(folder: Path) ->
     assert {name.rpartition(".")[2] for name in rows} == {"embed_tokens", "lm_head"}
     assert not any("lm_head" in name and "lora" in name for name in learning)
     assert sum("lora_A" in name for name in learning) == 2 * 7  # layers, and projections in each
+
+
+def test_rows_that_are_learned_of_shared_embeddings_are_not_sharded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = {"r": 2, "lora_alpha": 4}
+    shared, apart = tiny.write("qwen3_vl", tmp_path / "shared"), folder
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for name, tags, adapted in ((apart, "special", lora), (shared, "text", lora), (shared, "special", None)):
+        config = Model.model_validate({"name": str(name), "tags": tags, "lora": adapted})
+        check_sharding(load_model(config), config)
+    config = Model.model_validate({"name": str(shared), "tags": "special", "lora": lora})
+    with pytest.raises(ConfigError, match=r"model\.lora: FSDP cannot cut .* --multi_gpu"):
+        check_sharding(load_model(config), config)
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    check_sharding(load_model(config), config)
 
 
 def test_without_new_tags_no_rows_learn(folder: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -103,6 +104,29 @@ def test_two_processes_with_fsdp_reach_the_losses_of_one_also_when_killed(
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-4
 
 
+def test_two_processes_with_fsdp_run_as_the_configs_have_it(train: Train, unbroken: Path, tmp_path: Path) -> None:
+    """In bf16, layers computed twice, a tower frozen, held-out problems answered by both."""
+    told = "train.per_device_train_batch_size=2 train.bf16=true train.gradient_checkpointing=true model.frozen=[vision]"
+    evaluated = "data.evaluation_share=0.2 train.eval_strategy=steps train.eval_steps=2 evaluate.max_new_tokens=4"
+    _succeed(train(tmp_path, "fsdp2", *told.split(), *evaluated.split(), "train.max_steps=2", "evaluate.samples=3"))
+    (measured,) = [row for row in _history(tmp_path, 2) if "eval_loss" in row]
+    assert measured["eval_loss"] == pytest.approx(_losses(unbroken)[2], rel=0.05)
+    assert {"eval_format_valid", "eval_accuracy"} <= measured.keys()
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert len({sample["id"] for sample in samples}) == len(samples) == 3
+    weights = load_file(tmp_path / WEIGHTS)
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_two_processes_with_fsdp_learn_the_adapters_of_one(train: Train, tmp_path: Path) -> None:
+    told = ("model.lora={r: 4, lora_alpha: 8}", "train.max_steps=2")
+    _succeed(train(tmp_path / "one", "one_process", *told))
+    _succeed(train(tmp_path / "two", "fsdp2", *told, "train.per_device_train_batch_size=2"))
+    ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("two", "one"))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-4
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "nodes", "gpus"),
     [
@@ -127,8 +151,14 @@ def _succeed(run: "subprocess.CompletedProcess[str]") -> "subprocess.CompletedPr
     return run
 
 
+def _history(out: Path, step: int) -> list[dict[str, Any]]:
+    log: list[dict[str, Any]] = json.loads((out / f"checkpoint-{step}" / "trainer_state.json").read_text())[
+        "log_history"
+    ]
+    return log
+
+
 def _losses(out: Path) -> list[float]:
-    state = json.loads((out / f"checkpoint-{STEPS}" / "trainer_state.json").read_text())
-    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    losses = [entry["loss"] for entry in _history(out, STEPS) if "loss" in entry]
     assert len(losses) == STEPS
     return losses
