@@ -50,6 +50,9 @@ def test_the_papers_hyperparameters() -> None:
     assert (options.per_device_train_batch_size, options.gradient_accumulation_steps) == (4, 1)
     assert (options.max_grad_norm, options.bf16, options.fp16, options.seed) == (0.0, True, False, 42)
     assert (options.optim, options.warmup_steps, options.eval_strategy) == ("adamw_torch", 0, "no")
+    assert (options.adam_beta1, options.adam_beta2, options.adam_epsilon) == (0.9, 0.999, 1e-8)
+    assert (options.train_sampling_strategy, run.model.attention) == ("group_by_length", "sdpa")
+    assert (options.gradient_checkpointing, run.model.dtype, run.data.evaluation_share) == (True, "float32", 0.0)
 
 
 def test_overrides_go_into_the_sections() -> None:
