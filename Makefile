@@ -14,8 +14,9 @@ BIN := $(VENV)/bin
 SERVING := $(VENV)/.installed-$(DEVICE)-serving
 EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
+SUITES := .venv-suites
 
-.PHONY: help serve test check format demo-checkpoint verifier-demo clean
+.PHONY: help serve test check format demo-checkpoint verifier-demo suites suites-test clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -55,8 +56,12 @@ verifier-demo: $(EVERYTHING) ## teach MODEL to judge by its own samples, and rep
 	$(BIN)/python -m training verifier report --labels $(VERIFIER)/labels/heldout.jsonl --max-new-tokens 300 \
 		--models before=$(MODEL) after=$(VERIFIER)/exported --out $(VERIFIER)/report
 
+suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
+suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM
+	$(BIN)/python -m pytest tests/deploy/suites
+
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SUITES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVING): $(RECIPE)
@@ -66,3 +71,7 @@ $(SERVING): $(RECIPE)
 $(EVERYTHING): $(RECIPE)
 	$(PYTHON) deploy/install.py $(VENV) $(DEVICE) train dev
 	@touch $(SERVING) $@
+
+$(SUITES)/.installed: deploy/suites/install.py $(RECIPE)
+	$(PYTHON) -m deploy.suites.install $(SUITES)
+	@touch $@

@@ -14,7 +14,7 @@ def planned(venv: Path, *arguments: str, path: str = os.environ["PATH"]) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("target", ["test", "check", "demo-checkpoint"])
+@pytest.mark.parametrize("target", ["test", "check", "demo-checkpoint", "suites-test"])
 def test_a_fresh_machine_installs_everything(tmp_path: Path, target: str) -> None:
     assert f"deploy/install.py {tmp_path} cpu train dev\n" in planned(tmp_path, target, "DEVICE=cpu")
 
@@ -28,6 +28,10 @@ def test_a_second_run_installs_nothing(tmp_path: Path) -> None:
     assert planned(tmp_path, "serve", "DEVICE=cpu") == (
         f"{tmp_path}/bin/swires serve --model training/checkpoints/demo --host 127.0.0.1 --port 8000\n"
     )
+
+
+def test_lmms_eval_is_installed_apart(tmp_path: Path) -> None:
+    assert "-m deploy.suites.install fresh\n" in planned(tmp_path, "suites", "SUITES=fresh")
 
 
 def test_the_address_is_a_variable(tmp_path: Path) -> None:
