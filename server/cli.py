@@ -7,7 +7,8 @@ from typing import Literal, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from server.commands import QUESTIONS_FILE, run_calibrate, run_serve
+from server.commands import QUESTIONS_FILE, run_calibrate, run_rescore, run_serve
+from server.numbers import NUMBERS
 from server.settings import Settings
 from swires.errors import SwiresError
 
@@ -20,6 +21,27 @@ CALIBRATE = """Measure the mean and the deviation of each scorer for each stage,
 swires.json, from which the server reads them. A reward model is a scorer too, where one is named.
 
 After `--` come vLLM's own engine options."""
+
+RESCORE = """Decide again over a stored search, with other numbers of its policy or by another scorer. Nothing is
+generated.
+
+FILE is an answer to a request with "swires": {"trace": true}, as JSON. Where the policy asks for candidates that its
+tree does not hold, the answer is the best that it holds, and stopped_by is "tree". A scorer needs --model, for its
+calibration; one that is shown the question needs --request too, and the verifier starts the checkpoint's engine.
+
+After `--` come vLLM's own engine options."""
+
+RESCORE_OPTIONS = (
+    "model",
+    "scorer_sees",
+    "scorer_timeout_s",
+    "reward_url",
+    "reward_model",
+    "reward_memory",
+    "judge_url",
+    "judge_model",
+    "max_images",
+)
 
 CALIBRATE_OPTIONS = ("scorer_sees", "reward_url", "reward_model", "reward_memory")
 """Those of `serve`: what a scorer's scores depend on."""
@@ -68,6 +90,19 @@ def _parser() -> Parser:
     )
     for name in CALIBRATE_OPTIONS:
         _add_option(calibrate, name, Settings.model_fields[name])
+
+    rescore = commands.add_parser(
+        "rescore", help="decide again over a stored search", description=RESCORE, formatter_class=as_written
+    )
+    rescore.set_defaults(run=run_rescore)
+    rescore.add_argument("file", metavar="FILE", help="the answer, with its trace")
+    rescore.add_argument("--scorer", metavar="NAME", help="score the candidates by it (default: the scores they have)")
+    rescore.add_argument("--request", metavar="FILE", help="the request that was answered, as it was sent")
+    rescore.add_argument("--json", action="store_const", const="", help="print JSON instead of a table")
+    for name in NUMBERS:
+        rescore.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help="number of the policy")
+    for name in RESCORE_OPTIONS:
+        _add_option(rescore, name, Settings.model_fields[name])
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the commands do: start an engine and serve it, or measure its scorers."""
+"""What the commands do: start an engine and serve it, measure its scorers, or have them judge a stored search."""
 
 import asyncio
 import logging
@@ -7,8 +7,9 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
@@ -16,23 +17,35 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from server import checkpoint, sample
 from server.app import create_app
 from server.checkpoint import Calibration, Checkpoint
+from server.numbers import NUMBERS
 from server.preflight import check_folder
+from server.rescore import Asked, renumbered, report, rescored, table
+from server.schemas import ChatRequest
 from server.scorer.calibrate import calibrate
 from server.scorer.offered import Beside, check_defaults, chosen_scorers, make_scorers, opened, scorers_beside
 from server.scorer.questions import Question, read_questions
 from server.serve import SIGNALS, bound, serve
 from server.settings import Settings
+from server.stored import StoredSearch, load_images, read_request, read_search
+from swires.budget import Budget
 from swires.errors import SwiresError
+from swires.plan import SearchPlan
+from swires.replay import Replay, StoredScores, replay
+from swires.types import Problem
 
 if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 QUESTIONS_FILE = "questions.jsonl"
+READ_NO_QUESTION = ("likelihood", "consensus")
+NOT_ASKED = Problem(None, 0)
+"""What a tree was searched for, where nobody looks at it again."""
 
 
 class StartError(SwiresError):
@@ -146,6 +159,87 @@ async def _calibrate(
         )
     print(file=sys.stderr)
     return calibrations
+
+
+def run_rescore(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
+    search = read_search(Path(options.pop("file")))
+    as_json = options.pop("json", None) is not None
+    policy = renumbered(search, {name: options.pop(name) for name in NUMBERS if name in options})
+    plan = SearchPlan(NOT_ASKED, policy, budget=Budget(max_generations=search.budget.max_generations))
+    scorer = options.pop("scorer", None)
+    if scorer is None:
+        for option in options:
+            raise StartError(f"--{option.replace('_', '-')}: goes with --scorer")
+        nodes = search.nodes()
+        replayed = asyncio.run(replay(plan, nodes, StoredScores(nodes)))
+    else:
+        request = read_request(Path(options.pop("request"))) if "request" in options else None
+        settings = read_settings(options)
+        _check_rescoring(search, scorer, request, settings)
+        _end_at_once_on_signals()
+        with _results_alone_on_stdout():
+            replayed = asyncio.run(_rescored(search, plan, scorer, request, settings, engine_arguments))
+    told = report(search, replayed, asdict(policy), scorer or search.scorer)
+    print(to_json(told, inf_nan_mode="null").decode() if as_json else table(told))
+
+
+def _check_rescoring(search: StoredSearch, scorer: str, request: ChatRequest | None, settings: Settings) -> None:
+    _check_model(settings.model)
+    beside = scorers_beside(settings)
+    chosen_scorers(_known(settings.model), (scorer,), beside=beside, sees=settings.scorer_sees, option="--scorer")
+    check_defaults(search.policy, scorer, option="--scorer")
+    if request is None and scorer not in READ_NO_QUESTION:
+        raise StartError(f"--request: is missing, {scorer} is shown the question and its images")
+    if request is not None and scorer in READ_NO_QUESTION:
+        raise StartError(f"--request: {scorer} is not shown the question")
+    if scorer == "verifier" and Path(settings.model).is_dir():
+        check_folder(Path(settings.model))
+
+
+async def _rescored(
+    search: StoredSearch,
+    plan: SearchPlan,
+    scorer: str,
+    request: ChatRequest | None,
+    settings: Settings,
+    engine_arguments: Sequence[str],
+) -> Replay:
+    seen = [] if request is None else await load_images(request, settings)
+    async with _scoring(settings, scorer, engine_arguments) as (engine, beside):
+        known, timeout_s = checkpoint.load(settings.model), settings.scorer_timeout_s
+        scorers = make_scorers(engine, known, (scorer,), beside, sees=settings.scorer_sees, timeout_s=timeout_s)
+        asked = None if request is None else Asked(request, seen)
+        return await rescored(search, plan, scorers[scorer], asked, engine)
+
+
+@asynccontextmanager
+async def _scoring(
+    settings: Settings, scorer: str, engine_arguments: Sequence[str]
+) -> "AsyncGenerator[tuple[VllmEngine | None, Beside], None]":
+    """What the scorer asks: of the checkpoint's engine, only the verifier does."""
+    if scorer == "verifier":
+        ours = {"limit_mm_per_prompt": {"image": settings.max_images}}
+        async with _engines(settings, (scorer,), ours, engine_arguments) as (engine, beside):
+            yield engine, beside
+    elif engine_arguments:
+        raise StartError(f"vLLM's options: {scorer} does not ask the checkpoint's engine")
+    else:
+        async with opened(settings, (scorer,)) as beside:
+            yield None, beside
+
+
+@contextmanager
+def _results_alone_on_stdout() -> Generator[None, None, None]:
+    """vLLM and its processes log to stdout; for so long it is stderr."""
+    sys.stdout.flush()
+    results = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(results, 1)
+        os.close(results)
 
 
 def _greet(sock: socket.socket, settings: Settings) -> None:

@@ -21,6 +21,7 @@ from swires.parser import Piece, Section, Splitter, parse
 from swires.plan import SearchPlan
 from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
 from swires.protocols import Chunk, Engine, Scorer, Scores, SearchPolicy
+from swires.replay import Replay, StoredScores, replay
 from swires.result import AnswerSection, Node, SearchResult, TokenSplit
 from swires.scheduler import Scheduler
 from swires.search import search
@@ -55,6 +56,7 @@ __all__ = [
     "Overloaded",
     "Piece",
     "Problem",
+    "Replay",
     "Retraced",
     "Sampling",
     "Scheduler",
@@ -75,6 +77,7 @@ __all__ = [
     "StageLeading",
     "StageStarted",
     "StageUse",
+    "StoredScores",
     "Swires",
     "SwiresError",
     "TextCommitted",
@@ -82,5 +85,6 @@ __all__ = [
     "Trajectory",
     "estimate",
     "parse",
+    "replay",
     "search",
 ]

@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from swires.errors import InvalidPlan
 
-Limit: TypeAlias = Literal["generations", "tokens", "seconds", "answer_tokens"]
+Limit: TypeAlias = Literal["generations", "tokens", "seconds", "answer_tokens", "tree"]
+"""What may end a search, or, `tree`, the replay of one."""
 
 
 @dataclass(frozen=True, slots=True)

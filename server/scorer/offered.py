@@ -53,14 +53,19 @@ def scorers_beside(settings: Settings) -> tuple[str, ...]:
 
 
 def chosen_scorers(
-    known: Checkpoint, names: Sequence[str], *, beside: Collection[str] = (), sees: Sees = "answer"
+    known: Checkpoint,
+    names: Sequence[str],
+    *,
+    beside: Collection[str] = (),
+    sees: Sees = "answer",
+    option: str = "--scorers",
 ) -> tuple[str, ...]:
-    """The scorers to offer, without names all that are ready, the best first. Raises ScorerError."""
+    """The scorers to offer, without names all that are ready, the best first. Raises ScorerError, blaming `option`."""
     can_be = {"likelihood", "consensus", *beside, *(("verifier",) if known.verifier else ())}
     possible = tuple(name for name in SCORERS if name in can_be)
     for name in names:
         if name not in possible:
-            raise ScorerError(f"--scorers: {_what_lacks(name, possible)}")
+            raise ScorerError(f"{option}: {_what_lacks(name, possible)}")
     if not names and known.staged and not known.calibration:
         raise ScorerError("no scorer is calibrated: run `swires calibrate` first, or choose --scorers consensus")
     calibrated = {name for name in SCORERS if calibration_key(name, sees) in known.calibration}
@@ -77,10 +82,10 @@ def _what_lacks(name: str, possible: Collection[str]) -> str:
     return f"the checkpoint has no scorer {name!r}, only {', '.join(possible)}"
 
 
-def check_defaults(policy: PolicyName, scorer: str) -> None:
-    """Raises ScorerError where a request that names neither would be refused."""
+def check_defaults(policy: PolicyName, scorer: str, *, option: str = "--scorers") -> None:
+    """Raises ScorerError, which blames `option`, where a request that names neither would be refused."""
     if scorer == "judge" and POLICIES[policy].thresholds:
-        raise ScorerError(f"--scorers: {unfit(policy, scorer)}")
+        raise ScorerError(f"{option}: {unfit(policy, scorer)}")
 
 
 @asynccontextmanager
@@ -129,7 +134,7 @@ async def _judge(settings: Settings) -> AsyncGenerator[Judge, None]:
 
 
 def make_scorers(
-    engine: LabelReader,
+    engine: LabelReader | None,
     known: Checkpoint,
     names: Sequence[str],
     beside: Beside = NONE_BESIDE,
@@ -137,7 +142,7 @@ def make_scorers(
     sees: Sees = "answer",
     timeout_s: float = SCORER_TIMEOUT_S,
 ) -> dict[str, Scorer]:
-    """The scorers `names`, each with what it needs. Raises ScorerError."""
+    """The scorers `names`, each with what it needs, an engine if it is the verifier. Raises ScorerError."""
     raw = raw_scorers(engine, known, sees, beside.classifier)
     uncalibrated: dict[str, Scorer] = {"consensus": Consensus()}
     if beside.judge is not None:

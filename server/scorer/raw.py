@@ -27,11 +27,14 @@ class RawScorer(Protocol):
 
 
 def raw_scorers(
-    engine: LabelReader, checkpoint: Checkpoint, sees: Sees = "answer", classifier: Classifier | None = None
+    engine: LabelReader | None, checkpoint: Checkpoint, sees: Sees = "answer", classifier: Classifier | None = None
 ) -> dict[str, RawScorer]:
-    """Those that can be and that need calibration, the best one first. Raises ScorerError."""
+    """Those that can be and that need calibration, the best one first; without an engine no verifier.
+
+    Raises ScorerError.
+    """
     scorers: dict[str, RawScorer] = {}
-    if checkpoint.verifier is not None:
+    if engine is not None and checkpoint.verifier is not None:
         scorers["verifier"] = Verifier(engine, checkpoint.verifier, sees)
     if classifier is not None:
         scorers["reward_model"] = RewardModel(classifier, sees)

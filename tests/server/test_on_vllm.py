@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -15,9 +16,13 @@ import pytest_asyncio
 from server import checkpoint as checkpoints
 from server import sample
 from server.app import create_app
+from server.rescore import Asked, renumbered, rescored
 from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
+from server.stored import load_images, read_request, read_search
+from swires.plan import SearchPlan
 from swires.stages import Stage
+from swires.types import Problem
 from tests.server.client import Json, chat, chunks, image_url
 from tests.server.running import Running, running
 
@@ -78,6 +83,43 @@ async def test_a_searched_answer(client: httpx.AsyncClient, scorer: str) -> None
 async def test_the_other_policies(client: httpx.AsyncClient, policy: str) -> None:
     told = (await asked(client, swires={"policy": policy}))["swires"]
     assert [stage["stage"] for stage in told["stages"]] == [stage.name for stage in Stage]
+
+
+async def test_a_stage_has_its_own_candidates_and_scorer(client: httpx.AsyncClient) -> None:
+    stages = {
+        "CAPTION": {"candidates": 2, "temperature": 1.2, "max_tokens": 5},
+        "CONCLUSION": {"temperature": 0, "scorer": "likelihood"},
+    }
+    told = (await asked(client, swires={"max_retraces": 0, "trace": True, "stages": stages}))["swires"]
+    captions = [node for node in told["trace"] if node["stage"] == "CAPTION"]
+    assert [(node["tokens"], node["finish_reason"]) for node in captions] == [(5, "length")] * 2
+    assert told["generations"] == 1 + 2 + 4 + 3
+
+
+async def test_a_dry_run_renders_and_does_not_generate(client: httpx.AsyncClient) -> None:
+    answer = await asked(client)
+    dry_run = await asked(client, swires={"dry_run": True})
+    assert dry_run["usage"]["prompt_tokens"] == answer["usage"]["prompt_tokens"]
+    assert dry_run["usage"]["completion_tokens"] == 0
+    told = dry_run["swires"]["dry_run"]
+    assert told["least"]["generations"] <= answer["swires"]["generations"] <= told["greatest"]["generations"]
+
+
+async def test_a_stored_tree_is_scored_again_as_it_was(
+    client: httpx.AsyncClient, vllm_engine: "VllmEngine", checkpoint: Path, tmp_path: Path
+) -> None:
+    answer = await asked(client, swires={"scorer": "verifier", "max_retraces": 1, "accept_z": 100, "trace": True})
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    (tmp_path / "request").write_text(json.dumps(question()))
+    search, request = read_search(tmp_path / "answer"), read_request(tmp_path / "request")
+    settings = Settings.model_validate({"model": str(checkpoint)})
+    verifier = make_scorers(vllm_engine, checkpoints.load(str(checkpoint)), ["verifier"])["verifier"]
+    plan = SearchPlan(Problem(None, 0), renumbered(search, {}))
+    seen = Asked(request, await load_images(request, settings))
+    nodes = (await rescored(search, plan, verifier, seen, vllm_engine)).result.nodes
+    assert [node.candidate.id for node in nodes] == [node["id"] for node in answer["swires"]["trace"]]
+    scores = [-math.inf if node["finish_reason"] != "stop" else node["score"] for node in answer["swires"]["trace"]]
+    assert [node.score for node in nodes] == [pytest.approx(score, abs=0.05) for score in scores]
 
 
 async def test_temperature_0_repeats_itself(client: httpx.AsyncClient) -> None:
