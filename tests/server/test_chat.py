@@ -493,11 +493,11 @@ async def test_too_many_images(client: httpx.AsyncClient) -> None:
 
 
 async def turns_until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until `condition` holds."""
-    for _ in range(1000):
+    """Let the loop turn until `condition` holds, and the threads that decode images have their time too."""
+    for _ in range(10_000):
         if condition():
             return
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     raise AssertionError
 
 
