@@ -6,16 +6,9 @@ from itertools import groupby
 
 from PIL import Image
 from transformers import (
-    GotOcr2ImageProcessor,
-    InternVLProcessor,
-    InternVLVideoProcessor,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
-    PreTrainedTokenizerFast,
     ProcessorMixin,
-    SmolVLMImageProcessor,
-    SmolVLMProcessor,
-    SmolVLMVideoProcessor,
 )
 
 from swires.stages import Stage
@@ -49,43 +42,6 @@ def template_of_trl(name: str) -> str:
     return resources.files("trl").joinpath("chat_templates", f"{name}.jinja").read_text()
 
 
-def _smolvlm() -> ProcessorMixin:
-    tokenizer = tiny.FAMILIES["idefics3"]()[1].tokenizer
-    names = {
-        "fake_image_token": "<fake_token_around_image>",
-        "image_token": "<image>",
-        "global_image_token": "<global-img>",
-        "end_of_utterance_token": "<end_of_utterance>",
-        "video_token": "<video>",
-    }
-    image_processor = SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    return SmolVLMProcessor(
-        image_processor,
-        _naming(tokenizer, names),
-        SmolVLMVideoProcessor(),
-        image_seq_len=4,
-        chat_template=template_of_trl("smolvlm"),
-    )
-
-
-def _internvl() -> ProcessorMixin:
-    tokenizer = tiny.FAMILIES["qwen2_5_vl"]()[1].tokenizer
-    names = {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": "<IMG_CONTEXT>",
-        "video_token": "<video>",
-    }
-    template = template_of_trl("qwen2_5_vl").replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n")
-    return InternVLProcessor(
-        GotOcr2ImageProcessor(size={"height": 32, "width": 32}),
-        _naming(tokenizer, names),
-        InternVLVideoProcessor(),
-        image_seq_length=4,
-        chat_template=template,
-    )
-
-
 def _llava_next() -> ProcessorMixin:
     llava = tiny.FAMILIES["llava"]()[1]
     return LlavaNextProcessor(
@@ -107,18 +63,8 @@ def _idefics3_of_its_own() -> ProcessorMixin:
     return processor
 
 
-def _naming(tokenizer: PreTrainedTokenizerFast, names: dict[str, str]) -> PreTrainedTokenizerFast:
-    tokenizer.add_special_tokens({"additional_special_tokens": list(names.values())})
-    for name, token in names.items():
-        setattr(tokenizer, name, token)
-        setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
-    return tokenizer
-
-
 PROCESSORS: dict[str, Callable[[], ProcessorMixin]] = {
     **{family: lambda make=make: make()[1] for family, make in tiny.FAMILIES.items()},  # type: ignore[misc]
     "idefics3 of its own": _idefics3_of_its_own,
-    "smolvlm": _smolvlm,
-    "internvl": _internvl,
     "llava_next": _llava_next,
 }

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from tests.conftest import StartVllm
 
 ASKED = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
-IMAGE_TOKENS = {"idefics3": "<image>", "qwen2_5_vl": "<|image_pad|>", "qwen3_vl": "<|image_pad|>", "llava": "<image>"}
+IMAGE_TOKENS = {
+    "idefics3": "<image>",
+    "smolvlm": "<image>",
+    "internvl": "<IMG_CONTEXT>",
+    "qwen2_5_vl": "<|image_pad|>",
+    "qwen3_vl": "<|image_pad|>",
+    "llava": "<image>",
+}
 BLOCK = 32
 
 

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of five model families, made without a network in about a second each.
+"""Tiny random checkpoints of seven model families, made without a network in about a second each.
 
 Each differs from its family's real ones in size alone: its own processor, special tokens, chat template, end tokens and
 kind of tokenizer; nothing in it knows of stages.
@@ -7,7 +7,7 @@ kind of tokenizer; nothing in it knows of stages.
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,10 +19,15 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     CLIPImageProcessor,
     GenerationConfig,
+    GotOcr2ImageProcessor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -43,6 +48,11 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
 )
 
 from training.tasks.scenes import scenes
@@ -82,34 +92,96 @@ def _name_as_published(weights: Path) -> None:
     save_file(named, weights, {"format": "pt"})
 
 
+TILE, PATCH, SHUFFLE = 32, 8, 2
+TILES: dict[str, Any] = {"size": {"longest_edge": 2 * TILE}, "max_image_size": {"longest_edge": TILE}}
+
+
 def _idefics3() -> Parts:
-    """As SmolVLM2: an image is cut into four tiles, and one shows it as a whole."""
-    side, patch, shuffle = 32, 8, 2
+    """An image is cut into four tiles, and one shows it as a whole."""
+    tokenizer = _idefics3_tokenizer()
+    processor = Idefics3Processor(
+        Idefics3ImageProcessor(**TILES),
+        tokenizer,
+        image_seq_len=(TILE // PATCH // SHUFFLE) ** 2,
+        chat_template=_template_of_trl("smolvlm"),
+    )
+    config = Idefics3Config(**_idefics3_config(tokenizer))
+    return _model(Idefics3ForConditionalGeneration, config, tokenizer), processor
+
+
+def _smolvlm() -> Parts:
+    """As SmolVLM2: Idefics3 with videos."""
+    tokenizer = _idefics3_tokenizer(
+        fake_image_token="<fake_token_around_image>",
+        image_token="<image>",
+        global_image_token="<global-img>",
+        end_of_utterance_token="<end_of_utterance>",
+        video_token="<video>",
+    )
+    processor = SmolVLMProcessor(
+        SmolVLMImageProcessor(**TILES),
+        tokenizer,
+        SmolVLMVideoProcessor(),
+        image_seq_len=(TILE // PATCH // SHUFFLE) ** 2,
+        chat_template=_template_of_trl("smolvlm"),
+    )
+    config = SmolVLMConfig(**_idefics3_config(tokenizer))
+    return _model(SmolVLMForConditionalGeneration, config, tokenizer), processor
+
+
+def _idefics3_tokenizer(**named: str) -> PreTrainedTokenizerFast:
     tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     pad, end = "<|im_end|>", "<end_of_utterance>"
     image_tokens = ["<fake_token_around_image>", "<image>", "<global-img>"]
-    tokenizer = _byte_level(["<|im_start|>", pad, end, *image_tokens, *tiles], pad=pad, end=end)
-    image_processor = Idefics3ImageProcessor(size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side})
-    config = Idefics3Config(
-        image_token_id=_id(tokenizer, "<image>"),
-        pad_token_id=_id(tokenizer, pad),
-        scale_factor=shuffle,
+    return _byte_level(["<|im_start|>", pad, end, *image_tokens, *tiles], pad=pad, end=end, named=named)
+
+
+def _idefics3_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "image_token_id": _id(tokenizer, "<image>"),
+        "pad_token_id": tokenizer.pad_token_id,
+        "scale_factor": SHUFFLE,
+        "vision_config": {
+            **VISION,
+            "num_hidden_layers": 2,
+            "num_attention_heads": HEADS,
+            "image_size": TILE,
+            "patch_size": PATCH,
+        },
+        "text_config": {"model_type": "llama", **_text(tokenizer)},
+    }
+
+
+def _internvl() -> Parts:
+    """As InternVL3 in transformers' own form: one tile, of which four patches make a token."""
+    tokenizer = _qwen_tokenizer(
+        start_image_token="<img>",
+        end_image_token="</img>",
+        context_image_token="<IMG_CONTEXT>",
+        video_token="<video>",
+    )
+    config = InternVLConfig(
+        image_token_id=_id(tokenizer, "<IMG_CONTEXT>"),
+        image_seq_length=(TILE // PATCH // SHUFFLE) ** 2,
         vision_config={
             **VISION,
             "num_hidden_layers": 2,
             "num_attention_heads": HEADS,
-            "image_size": side,
-            "patch_size": patch,
+            "image_size": [TILE, TILE],
+            "patch_size": [PATCH, PATCH],
         },
-        text_config={"model_type": "llama", **_text(tokenizer)},
+        text_config={"model_type": "qwen2", **_text(tokenizer)},
     )
-    processor = Idefics3Processor(
-        image_processor,
+    processor = InternVLProcessor(
+        GotOcr2ImageProcessor(size={"height": TILE, "width": TILE}),
         tokenizer,
-        image_seq_len=(side // patch // shuffle) ** 2,
-        chat_template=_template_of_trl("smolvlm"),
+        InternVLVideoProcessor(),
+        image_seq_length=(TILE // PATCH // SHUFFLE) ** 2,
+        chat_template=_template_of_trl("qwen2_5_vl").replace(
+            "<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n"
+        ),
     )
-    return _model(Idefics3ForConditionalGeneration, config, tokenizer), processor
+    return _model(InternVLForConditionalGeneration, config, tokenizer), processor
 
 
 def _qwen2_5_vl() -> Parts:
@@ -243,6 +315,8 @@ def _open_gates(model: PreTrainedModel) -> None:
 
 FAMILIES: dict[str, Callable[[], Parts]] = {
     "idefics3": _idefics3,
+    "smolvlm": _smolvlm,
+    "internvl": _internvl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
     "llava": _llava,
@@ -277,10 +351,10 @@ def _template_of_trl(name: str) -> str:
     return resources.files("trl").joinpath("chat_templates", f"{name}.jinja").read_text()
 
 
-def _qwen_tokenizer() -> PreTrainedTokenizerFast:
+def _qwen_tokenizer(**named: str) -> PreTrainedTokenizerFast:
     vision = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *vision]
-    return _byte_level(special, pad="<|endoftext|>", end="<|im_end|>")
+    return _byte_level(special, pad="<|endoftext|>", end="<|im_end|>", named=named)
 
 
 def _qwen_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -292,8 +366,10 @@ def _qwen_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _byte_level(special: Sequence[str], *, pad: str, end: str, begin: str | None = None) -> PreTrainedTokenizerFast:
-    """Begins a text with `begin` where that is given, as Llama 3 does."""
+def _byte_level(
+    special: Sequence[str], *, pad: str, end: str, begin: str | None = None, named: Mapping[str, str] | None = None
+) -> PreTrainedTokenizerFast:
+    """Begins a text with `begin` where that is given, as Llama 3 does; `named` tokens are attributes too."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -305,7 +381,7 @@ def _byte_level(special: Sequence[str], *, pad: str, end: str, begin: str | None
         bpe.post_processor = processors.TemplateProcessing(
             single=f"{begin} $A", special_tokens=[(begin, bpe.token_to_id(begin))]
         )
-    return _fast(bpe, bos_token=begin, eos_token=end, pad_token=pad)
+    return _fast(bpe, bos_token=begin, eos_token=end, pad_token=pad, extra_special_tokens=dict(named or {}))
 
 
 def _llama_tokenizer(special: Sequence[str], *, pad: str) -> PreTrainedTokenizerFast:
@@ -331,7 +407,7 @@ def _llama_tokenizer(special: Sequence[str], *, pad: str) -> PreTrainedTokenizer
     return _fast(llama, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token=pad)
 
 
-def _fast(tokenizer: Tokenizer, **names: str | None) -> PreTrainedTokenizerFast:
+def _fast(tokenizer: Tokenizer, **names: str | dict[str, str] | None) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=CONTEXT, **names)
 
 
