@@ -58,7 +58,7 @@ verifier-demo: $(EVERYTHING) ## teach MODEL to judge by its own samples, and rep
 
 suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
 suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM
-	$(BIN)/python -m pytest tests/deploy/suites
+	$(BIN)/python -m pytest tests/deploy/suites/with_lmms_eval.py
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) $(SUITES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """Puts one suite of lmms-eval to a running swires server: `python -m deploy.suites.run mmstar NAME:thorough`.
 
-lmms-eval alone ends well whatever happened: a request that was never answered counts as a wrong answer, and so it does
-when no judge could be asked; an evaluation that broke off leaves no scores. Here that is a failure and told as such.
+lmms-eval alone ends well whatever happened: a request that was never answered counts as a wrong answer, and so does an
+answer that no judge could be asked about; an evaluation that broke off leaves no scores. Here a run without the judge's
+key does not begin, and one with requests unanswered or without scores ends with an error.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""lmms-eval itself, through the server; `make suites-test` installs it."""
+"""lmms-eval itself, through the server: `make suites-test` installs it and names this file; `make test` does not."""
 
 import asyncio
 import json
@@ -26,13 +26,11 @@ from server.scorer.fake import FakeScorer
 from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
 from tests.server.client import Json, image_url
-from tests.server.running import Running, running
+from tests.server.running import running
 from training.tasks.easy_vqa import easy_vqa_examples
 
 if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
-
-pytestmark = pytest.mark.skipif(not LMMS_EVAL.exists(), reason="lmms-eval is not installed: make suites-test")
 
 MADE_UP = Path(__file__).with_name("made_up.py")
 SCORES = {
@@ -45,9 +43,9 @@ SCORES = {
 }
 
 
-async def put(suite: str, model: str, server: Running, folder: Path, *options: str, judge: str = "") -> str:
+async def put(suite: str, model: str, url: str, folder: Path, *options: str, judge: str = "", status: int = 0) -> str:
     """What `deploy.suites.run` prints; without the Hub, and with data sets built anew."""
-    command = ["-m", "deploy.suites.run", suite, model, "--url", server.url, "--out", str(folder / "out"), *options]
+    command = ["-m", "deploy.suites.run", suite, model, "--url", url, "--out", str(folder / "out"), *options]
     environment = {"PATH": "/usr/bin:/bin", "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     asked = {"OPENAI_API_KEY": "the judge's", "OPENAI_API_URL": judge} if judge else {}
     pipe = asyncio.subprocess.PIPE
@@ -55,7 +53,7 @@ async def put(suite: str, model: str, server: Running, folder: Path, *options: s
         sys.executable, *command, cwd=ROOT, env=environment | asked, stdout=pipe, stderr=asyncio.subprocess.STDOUT
     )
     printed = (await process.communicate())[0].decode()
-    assert process.returncode == 0, printed
+    assert process.returncode == status, printed
     return printed
 
 
@@ -73,7 +71,7 @@ async def test_easy_vqa(vllm_engine: "VllmEngine", checkpoint: Path, tmp_path: P
     scorers = make_scorers(vllm_engine, known, chosen_scorers(known, ()))
     settings = Settings.model_validate({"model": str(checkpoint), "served_name": "demo"})
     async with running(create_app(vllm_engine, scorers, settings)) as server:
-        printed = await put("easy_vqa", model, server, tmp_path, "--concurrency", "1")
+        printed = await put("easy_vqa", model, server.url, tmp_path, "--concurrency", "1")
         async with server.connect() as client:
             direct = [await conclusion(client, model, number, count) for number in range(count)]
     answers = sorted(samples(tmp_path / "out"), key=lambda sample: sample["doc_id"])
@@ -108,7 +106,7 @@ async def test_suites_of_the_paper(tmp_path: Path, suite: str) -> None:
         keep_bodies(app, bodies)
         with judge() as (url, judged):
             async with running(app) as server:
-                printed = await put(suite, "demo:fast", server, tmp_path, "--lmms-eval", str(command), judge=url)
+                printed = await put(suite, "demo:fast", server.url, tmp_path, "--lmms-eval", str(command), judge=url)
     for body in bodies:
         assert set(body) == {"messages", "model", "max_tokens", "temperature"}
         assert (body["model"], body["max_tokens"], body["temperature"]) == ("demo:fast", 2048, 0)
@@ -118,6 +116,12 @@ async def test_suites_of_the_paper(tmp_path: Path, suite: str) -> None:
     assert all(re.fullmatch(r"\d", answer) for answer in answers)  # the fake's CONCLUSION is a digit alone
     assert set(re.findall(r"^(\w[\w ]+): [\d.]+$", printed, re.MULTILINE)) == SCORES[suite]
     assert all("I will look for" not in prompt for prompt in judged)  # its SUMMARY
+
+
+async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    questions.write(2, questions.FILE)
+    printed = await put("easy_vqa", "demo", "http://127.0.0.1:1", tmp_path, status=1)
+    assert printed.endswith("2 of 2 requests were not answered, and lmms-eval counts them as wrong\n")
 
 
 def keep_bodies(app: FastAPI, bodies: list[Json]) -> None:
