@@ -65,7 +65,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         sys.exit(f"evaluate: {error}")
     names = [arm.name for arm in arms]
     title = f"{arguments.task}, {len(examples)} problems, seed {arguments.seed}"
-    print(f"{title}\n{statistics.table(statistics.results(answers, names))}")
+    rows = statistics.results(answers, names)
+    print(f"{title}\n{statistics.table(rows)}")
+    if found := statistics.rivals(answers, rows):
+        print(f"\n{statistics.rivals_table(found)}")
     if arguments.report:
         from training.evaluation.report import write_report  # and matplotlib
 

@@ -71,7 +71,10 @@ def _page(
     examples: Sequence[Example],
 ) -> Iterator[str]:
     yield HEAD.format(title=escape(title))
-    yield f"<pre>{escape(statistics.table(rows))}</pre>\n<div class='curves'>"
+    yield f"<pre>{escape(statistics.table(rows))}</pre>\n"
+    if found := statistics.rivals(answers, rows):
+        yield f"<h2>At no more tokens</h2>\n<pre>{escape(statistics.rivals_table(found))}</pre>\n"
+    yield "<div class='curves'>"
     for name in ("tokens", "seconds"):
         picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         yield f'<img alt="accuracy over {name}" src="data:image/png;base64,{picture}">\n'

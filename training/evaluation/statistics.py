@@ -10,6 +10,8 @@ from statistics import fmean
 from training.evaluation.answers import Answer
 
 BOOTSTRAPS = 2000
+SEARCHES = ("swires", "adaptive")
+"""The policies with which the others are compared at no more tokens."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,24 @@ class Interval:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one arm: the share of right answers, the gain over the first arm on the same problems, and means of what an
-    answer took."""
+    """Of one arm: the share of right answers, the gain over the first arm on the same problems, the share that this is
+    of the first arm's errors, and means of what an answer took."""
 
     arm: str
     num_problems: int
     num_answers: int
     right: Interval
     gain: Interval
+    removed: Interval
     tokens: float
     scored: float
     generations: float
     retraces: float
     seconds: float
+
+    @property
+    def policy(self) -> str:
+        return self.arm.partition(":")[0]
 
 
 def results(answers: Sequence[Answer], arms: Sequence[str]) -> list[Result]:
@@ -43,12 +50,14 @@ def results(answers: Sequence[Answer], arms: Sequence[str]) -> list[Result]:
 
 def _result(mine: Sequence[Answer], shares: Mapping[int, float], first: Mapping[int, float]) -> Result:
     """Repeats of a problem count as one: they tell nothing of other problems."""
+    gains = [share - first[problem] for problem, share in shares.items() if problem in first]
     return Result(
         arm=mine[0].arm,
         num_problems=len(shares),
         num_answers=len(mine),
         right=wilson(fmean(shares.values()), len(shares)),
-        gain=bootstrap([share - first[problem] for problem, share in shares.items() if problem in first]),
+        gain=bootstrap(gains),
+        removed=bootstrap(gains, [1 - first[problem] for problem in shares if problem in first]),
         tokens=fmean(one.tokens for one in mine),
         scored=fmean(one.scored for one in mine),
         generations=fmean(one.generations for one in mine),
@@ -73,22 +82,69 @@ def wilson(share: float, count: int, z: float = 1.96) -> Interval:
     return Interval(share, (middle - half) / (1 + spread), (middle + half) / (1 + spread))
 
 
-def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
-    """The percentile interval of the mean over resampled `values`."""
+def bootstrap(values: Sequence[float], of: Sequence[float] | None = None, seed: int = 0) -> Interval:
+    """The percentile interval of the mean over resampled `values`, as a share of the mean of what each is `of`."""
     rng = random.Random(seed)
-    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(BOOTSTRAPS))
-    return Interval(fmean(values), means[round(0.025 * BOOTSTRAPS)], means[round(0.975 * BOOTSTRAPS) - 1])
+    pairs = list(zip(values, of or [1.0] * len(values), strict=True))
+    means = sorted(_share(rng.choices(pairs, k=len(pairs))) for _ in range(BOOTSTRAPS))
+    return Interval(_share(pairs), means[round(0.025 * BOOTSTRAPS)], means[round(0.975 * BOOTSTRAPS) - 1])
+
+
+def _share(pairs: Sequence[tuple[float, float]]) -> float:
+    whole = sum(of for _, of in pairs)
+    return sum(value for value, _ in pairs) / whole if whole else 0.0
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The best arm of SEARCHES that takes no more tokens than `arm`, and its gain over it on the same problems."""
+
+    arm: Result
+    best: Result
+    gain: Interval
+
+
+def rivals(answers: Sequence[Answer], rows: Sequence[Result]) -> list[Rival]:
+    """For each arm of another policy that has one, the costliest last."""
+    searches = [row for row in rows if row.policy in SEARCHES]
+    found = []
+    for row in sorted(rows, key=lambda row: row.tokens):
+        cheaper = [each for each in searches if each.tokens <= row.tokens]
+        if row.policy not in SEARCHES and cheaper:
+            best = max(cheaper, key=lambda each: each.right.value)
+            shares, others = _by_problem(answers, best.arm), _by_problem(answers, row.arm)
+            gain = bootstrap([shares[problem] - others[problem] for problem in shares if problem in others])
+            found.append(Rival(row, best, gain))
+    return found
 
 
 def table(rows: Sequence[Result]) -> str:
     width = max(len(row.arm) for row in rows)
-    names = f"{'policy':<{width}}  {'right':>20}  {'against the first':>20}"
-    head = f"{names}  {'tokens':>6}  {'scored':>6}  {'gens':>5}  retraces"
+    names = f"{'policy':<{width}}  {'right':>20}  {'against the first':>20}  {'its errors removed':>20}"
+    head = f"{names}  {'tokens':>6}  {'scored':>6}  {'gens':>5}  retraces  seconds"
     return "\n".join([head, *(_line(row, width) for row in rows)])
 
 
 def _line(row: Result, width: int) -> str:
-    right = f"{row.right.value:.1%} [{row.right.low:.1%}, {row.right.high:.1%}]"
-    gain = f"{100 * row.gain.value:+.1f} [{100 * row.gain.low:+.1f}, {100 * row.gain.high:+.1f}]"
-    cost = f"{row.tokens:6.0f}  {row.scored:6.0f}  {row.generations:5.1f}  {row.retraces:8.2f}"
-    return f"{row.arm:<{width}}  {right:>20}  {gain:>20}  {cost}"
+    texts = (_percent(row.right), _points(row.gain), _percent(row.removed))
+    cost = f"{row.tokens:6.0f}  {row.scored:6.0f}  {row.generations:5.1f}  {row.retraces:8.2f}  {row.seconds:7.2f}"
+    return "  ".join([f"{row.arm:<{width}}", *(f"{text:>20}" for text in texts), cost])
+
+
+def rivals_table(found: Sequence[Rival]) -> str:
+    width, other = (max(map(len, names)) for names in zip(*((one.arm.arm, one.best.arm) for one in found), strict=True))
+    head = f"{'policy':<{width}}  tokens  {'best search with no more':<{other}}  tokens  {'points better':>20}"
+    lines = (
+        f"{one.arm.arm:<{width}}  {one.arm.tokens:6.0f}  {one.best.arm:<{other}}  {one.best.tokens:6.0f}"
+        f"  {_points(one.gain):>20}"
+        for one in found
+    )
+    return "\n".join([head, *lines])
+
+
+def _percent(share: Interval) -> str:
+    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
+
+
+def _points(gain: Interval) -> str:
+    return f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"

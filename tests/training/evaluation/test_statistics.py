@@ -1,7 +1,7 @@
 import pytest
 
 from training.evaluation.answers import Answer
-from training.evaluation.statistics import bootstrap, results, table, wilson
+from training.evaluation.statistics import bootstrap, results, rivals, rivals_table, table, wilson
 
 
 def answered(arm: str, problem: int, content: str, tokens: int = 10, repeat: int = 0) -> Answer:
@@ -28,6 +28,8 @@ def test_arms_are_compared_with_the_first_on_the_same_problems() -> None:
     assert (greedy.right.value, greedy.gain.value, greedy.tokens) == (0.5, 0.0, 10)
     assert (swires.right.value, swires.gain.value, swires.tokens) == pytest.approx((0.8, 0.3, 50))
     assert swires.gain.low < 0.3 < swires.gain.high
+    assert swires.removed.value == pytest.approx(0.6)  # 3 of 5 errors
+    assert swires.removed.low < 0.6 < swires.removed.high <= 1
 
 
 def test_repeats_are_no_further_problems() -> None:
@@ -42,3 +44,16 @@ def test_the_table_has_a_line_for_each_arm() -> None:
     assert head.split()[:2] == ["policy", "right"]
     assert line.startswith("greedy")
     assert "50.0% [23.7%, 76.3%]" in line
+
+
+def test_an_arm_is_held_against_the_best_search_that_takes_no_more_tokens() -> None:
+    shares = {"greedy": (5, 10), "best_of_n": (6, 40), "stage_beam": (9, 90), "adaptive": (7, 30), "swires": (8, 70)}
+    answers = [
+        answered(arm, n, "3" if n < right else "2", tokens)
+        for arm, (right, tokens) in shares.items()
+        for n in range(10)
+    ]
+    found = rivals(answers, results(answers, list(shares)))
+    assert [(one.arm.arm, one.best.arm) for one in found] == [("best_of_n", "adaptive"), ("stage_beam", "swires")]
+    assert [one.gain.value for one in found] == pytest.approx([0.1, -0.1])
+    assert len(rivals_table(found).splitlines()) == 3
