@@ -56,8 +56,10 @@ def write_task(folder: Path, model: Path, **train: Any) -> Path:
         {"from": "human", "value": QUESTION},
         {"from": "gpt", "value": "".join(f"{stage.opening}red{stage.closing}" for stage in Stage)},
     ]
-    (folder / "records.jsonl").write_text(json.dumps({"id": "a", "image": "a.png", "conversations": said}) + "\n")
-    Image.new("RGB", (64, 64), "red").save(folder / "a.png")
+    records = [{"id": color, "image": f"{color}.png", "conversations": said} for color in SIZES]
+    (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for color, size in SIZES.items():
+        Image.new("RGB", size, color).save(folder / f"{color}.png")
     config = {
         "model": {"name": str(model), "tags": "special"},
         "labels": str(folder / "labels.jsonl"),

@@ -46,7 +46,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that has learned four verdicts by heart, and answers beside them."""
     folder = tmp_path_factory.mktemp("task")
-    return train(write_task(folder, base, max_steps=100), *answers(folder), "answers.share=0.2")
+    return train(write_task(folder, base, max_steps=200), *answers(folder), "answers.share=0.34")
 
 
 def read(folder: Path) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
