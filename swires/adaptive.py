@@ -84,5 +84,9 @@ class Adaptive:
 
 def _promise(caption: Trajectory, pool: Sequence[Trajectory]) -> float:
     """By its score and by what has come of it, or of one that reads the same; nothing in `pool` was good enough."""
-    ids = caption.token_ids
-    return rank(caption) - PATIENCE * sum(reasoning.token_ids[: len(ids)] == ids for reasoning in pool)
+    read = _texts(caption)
+    return rank(caption) - PATIENCE * sum(_texts(reasoning)[: len(read)] == read for reasoning in pool)
+
+
+def _texts(trajectory: Trajectory) -> tuple[str, ...]:
+    return tuple(candidate.text for candidate in trajectory.candidates)

@@ -1,13 +1,15 @@
 """The adaptive policy against a straight loop over the same scores, and what it is for."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from swires.adaptive import FRESH, PATIENCE, Adaptive
-from swires.budget import Budget
+from swires.budget import Budget, Spend
 from swires.errors import InvalidPlan
 from swires.stages import Stage
+from swires.types import ROOT, Candidate, Expand, Trajectory
 from tests.swires.test_policies import SEEDS, Followed, random_scores
 
 
@@ -67,6 +69,28 @@ def test_a_good_caption_is_reasoned_from_again() -> None:
 def test_a_bad_caption_is_to_blame() -> None:
     found = stages([0.0, -1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 0.0])
     assert found[2:] == [("REASONING", 1), ("CAPTION", 2), ("REASONING", 2), ("CONCLUSION", 1)]
+
+
+def test_captions_that_read_the_same_are_one() -> None:
+    flow = Adaptive(candidates=2, max_retraces=2).flow(Spend(Budget()))
+    next(flow)
+    number = iter(range(99))
+
+    def grown(expand: Expand, text: str, score: float) -> tuple[Trajectory, ...]:
+        return tuple(
+            parent.then(Candidate(next(number), expand.stage, text, (), "stop"), score)
+            for parent in expand.parents
+            for _ in range(expand.samples)
+        )
+
+    expand = flow.send(grown(Expand(Stage.SUMMARY, (ROOT,), 1), "s", 0.0))
+    expand = flow.send(grown(expand, "same", FRESH))  # as good as a fresh one
+    expand = flow.send(grown(expand, "wrong", -1.0))
+    assert (expand.stage, expand.samples) == (Stage.CAPTION, 2)
+    captions = grown(expand, "same", FRESH)
+    summary = Trajectory(captions[1].candidates[:1], captions[1].scores[:1])
+    expand = flow.send((captions[0], summary.then(replace(captions[1].last, text="other"), FRESH)))
+    assert [parent.last.text for parent in expand.parents] == ["other"]
 
 
 def test_it_gives_up_after_its_retraces_with_the_best_it_has() -> None:
