@@ -1,21 +1,29 @@
 """The `swires` command."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Literal, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from server.commands import QUESTIONS_FILE, run_calibrate, run_rescore, run_serve
+from server.ask import NO_IMAGE, Asking
+from server.commands import QUESTIONS_FILE, run_ask, run_calibrate, run_rescore, run_serve
 from server.numbers import NUMBERS
-from server.settings import Settings
+from server.settings import AskSettings, Settings
 from swires.errors import SwiresError
 
 SERVE = """Serve a checkpoint over OpenAI's API.
 
 Each option is also an environment variable, SWIRES_ and its name: SWIRES_MAX_IMAGES=2 is --max-images 2.
 After `--` come vLLM's own engine options, as in `swires serve --model DIR -- --dtype float32 --max-num-seqs 64`."""
+
+ASK = f"""Ask a question about an image. Its stages come as they are chosen, then the answer and what it took. In a
+terminal, the candidates are shown while they are searched; into a pipe go stages and answer alone. {NO_IMAGE} for IMAGE
+asks without one.
+
+The server at --url is asked or, with --model, one in this process; after `--` come vLLM's own engine options."""
 
 CALIBRATE = """Measure the mean and the deviation of each scorer for each stage, and write them into the checkpoint's
 swires.json, from which the server reads them. A reward model is a scorer too, where one is named.
@@ -43,6 +51,8 @@ RESCORE_OPTIONS = (
     "max_images",
 )
 
+ASK_OPTIONS = tuple(name for name in RESCORE_OPTIONS if name != "max_images")
+
 CALIBRATE_OPTIONS = ("scorer_sees", "reward_url", "reward_model", "reward_memory")
 """Those of `serve`: what a scorer's scores depend on."""
 
@@ -58,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwiresError as error:
         print(f"swires: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -76,6 +88,18 @@ def _parser() -> Parser:
     for name, field in Settings.model_fields.items():
         if not field.exclude:
             _add_option(serve, name, field)
+
+    ask = commands.add_parser("ask", help="ask about an image", description=ASK, formatter_class=as_written)
+    ask.set_defaults(run=run_ask)
+    ask.add_argument("image", metavar="IMAGE", help="file with a PNG, JPEG, WEBP or GIF image")
+    ask.add_argument("question", metavar="QUESTION")
+    for name in ("preset", "policy", "scorer", "temperature", "seed"):
+        _add_option(ask, name, Asking.model_fields[name])
+    ask.add_argument("--json", action="store_const", const="", help="print the answer as the server's JSON")
+    ask.add_argument("--trace", metavar="FILE", help="write the tree of candidates there, for `swires rescore`")
+    _add_option(ask, "url", AskSettings.model_fields["url"])
+    for name in ASK_OPTIONS:
+        _add_option(ask, name, Settings.model_fields[name])
 
     calibrate = commands.add_parser(
         "calibrate", help="measure a checkpoint's scorers", description=CALIBRATE, formatter_class=as_written
@@ -107,7 +131,8 @@ def _parser() -> Parser:
 
 
 def _add_option(parser: Parser, name: str, field: FieldInfo) -> None:
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    kinds = (field.annotation, *get_args(field.annotation))
+    choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
     default = "" if field.is_required() or field.default in (None, ()) else f" (default: {field.default})"
     parser.add_argument(
         f"--{name.replace('_', '-')}",

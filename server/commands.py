@@ -1,4 +1,4 @@
-"""What the commands do: start an engine and serve it, measure its scorers, or have them judge a stored search."""
+"""What the commands do: start an engine and serve it, ask, measure scorers, or have them judge a stored search."""
 
 import asyncio
 import logging
@@ -8,20 +8,24 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
-from pydantic import ValidationError
+import httpx
+from fastapi import FastAPI
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from server import checkpoint, sample
 from server.app import create_app
+from server.ask import Asking, Json, Remote, connected
 from server.checkpoint import Calibration, Checkpoint
+from server.in_process import InProcess
 from server.numbers import NUMBERS
 from server.preflight import check_folder
 from server.rescore import Asked, renumbered, report, rescored, table
@@ -30,8 +34,9 @@ from server.scorer.calibrate import calibrate
 from server.scorer.offered import Beside, check_defaults, chosen_scorers, make_scorers, opened, scorers_beside
 from server.scorer.questions import Question, read_questions
 from server.serve import SIGNALS, bound, serve
-from server.settings import Settings
+from server.settings import AskSettings, Settings
 from server.stored import StoredSearch, load_images, read_request, read_search
+from server.terminal import shown, view, waiting
 from swires.budget import Budget
 from swires.errors import SwiresError
 from swires.plan import SearchPlan
@@ -47,6 +52,9 @@ READ_NO_QUESTION = ("likelihood", "consensus")
 NOT_ASKED = Problem(None, 0)
 """What a tree was searched for, where nobody looks at it again."""
 
+Model = TypeVar("Model", bound=BaseModel)
+Server: TypeAlias = AbstractAsyncContextManager[httpx.AsyncClient]
+
 
 class StartError(SwiresError):
     """Why a command cannot start, in one line."""
@@ -54,18 +62,9 @@ class StartError(SwiresError):
 
 def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     settings = read_settings(options)
-    _check_model(settings.model)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a scorer else
-    known = _known(settings.model)
-    beside = scorers_beside(settings)
-    scorers = chosen_scorers(known, settings.scorers, beside=beside, sees=settings.scorer_sees)
-    settings = settings.model_copy(update={"scorers": scorers})
-    if not known.staged and "policy" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"policy": "best_of_n"})
-    check_defaults(settings.policy, scorers[0])
-    if Path(settings.model).is_dir():
-        check_folder(Path(settings.model))
+    settings, known = _serving(settings)
     with _listening_socket(settings) as sock:
         _end_at_once_on_signals()
         asyncio.run(_serve(settings, known, sock, engine_arguments))
@@ -73,13 +72,32 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
 
 def read_settings(options: dict[str, str]) -> Settings:
     """Raises StartError, naming the option at fault."""
+    return _read(Settings, options)
+
+
+def _read(kind: type[Model], options: Mapping[str, str]) -> Model:
     try:
-        return Settings.model_validate(options)
+        return kind.model_validate(options)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}"
         message = "is missing" if first["type"] == "missing" else first["msg"]
         raise StartError(f"{option}: {message}") from error
+
+
+def _serving(settings: Settings, *, option: str = "--scorers") -> tuple[Settings, Checkpoint]:
+    """What is to be served, with the scorers and the policy that it is fit for; `option` named the scorers."""
+    _check_model(settings.model)
+    known = _known(settings.model)
+    beside = scorers_beside(settings)
+    scorers = chosen_scorers(known, settings.scorers, beside=beside, sees=settings.scorer_sees, option=option)
+    settings = settings.model_copy(update={"scorers": scorers})
+    if not known.staged and "policy" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"policy": "best_of_n"})
+    check_defaults(settings.policy, scorers[0], option=option)
+    if Path(settings.model).is_dir():
+        check_folder(Path(settings.model))
+    return settings, known
 
 
 def _check_model(model: str) -> None:
@@ -105,6 +123,12 @@ def _listening_socket(settings: Settings) -> socket.socket:
 
 
 async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, engine_arguments: Sequence[str]) -> None:
+    async with _app(settings, known, engine_arguments) as app:
+        await serve(app, sock, partial(_greet, sock, settings))
+
+
+@asynccontextmanager
+async def _app(settings: Settings, known: Checkpoint, engine_arguments: Sequence[str]) -> AsyncGenerator[FastAPI, None]:
     ours = {"limit_mm_per_prompt": {"image": settings.max_images}, "served_model_name": settings.name}
     async with _engines(settings, settings.scorers, ours, engine_arguments) as (engine, beside):
         scorers = make_scorers(
@@ -115,7 +139,7 @@ async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, eng
             sees=settings.scorer_sees,
             timeout_s=settings.scorer_timeout_s,
         )
-        await serve(create_app(engine, scorers, settings, known.lengths), sock, partial(_greet, sock, settings))
+        yield create_app(engine, scorers, settings, known.lengths)
 
 
 @asynccontextmanager
@@ -129,6 +153,81 @@ async def _engines(
         shared = memory_beside(settings.reward_memory)[1] if settings.reward_model and "reward_model" in scorers else {}
         async with VllmEngine(settings.model, **{**ours, **shared, **engine_options(arguments)}) as engine:
             yield engine, beside
+
+
+def run_ask(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
+    as_json = options.pop("json", None) is not None
+    trace = Path(options.pop("trace")) if "trace" in options else None
+    asking = _read(Asking, {name: options.pop(name) for name in Asking.model_fields if name in options})
+    request = asking.request(live=not as_json, trace=trace is not None)
+    if trace is not None:
+        _write(trace, b"", mode="ab")
+    try:
+        with _log_off_the_terminal() as stderr, _results_alone_on_stdout() as stdout:
+            if "model" in options:
+                server = _own_server(options, asking, engine_arguments, stderr)
+            else:
+                server = _other_server(options, engine_arguments)
+            search = asyncio.run(_asked(request, server, stdout, stderr))
+    except BrokenPipeError as error:
+        raise StartError("nobody reads the answer") from error
+    if trace is not None:
+        _write(trace, to_json(search, inf_nan_mode="null"))
+
+
+def _write(path: Path, data: bytes, *, mode: str = "wb") -> None:
+    try:
+        with path.open(mode) as file:
+            file.write(data)
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}") from error
+
+
+def _other_server(options: dict[str, str], engine_arguments: Sequence[str]) -> Server:
+    for option in options.keys() - AskSettings.model_fields.keys():
+        raise StartError(f"--{option.replace('_', '-')}: goes with --model")
+    if engine_arguments:
+        raise StartError("vLLM's options: go with --model")
+    return connected(_read(AskSettings, options))
+
+
+def _own_server(options: dict[str, str], asking: Asking, engine_arguments: Sequence[str], stderr: TextIO) -> Server:
+    """It offers the scorer that is asked for, or what `swires serve` would."""
+    if "url" in options:
+        raise StartError("--url: is one server, --model another; give one of them")
+    asked = {"scorers": asking.scorer, "policy": asking.policy}
+    settings = read_settings({**options, **{name: value for name, value in asked.items() if value is not None}})
+    settings, known = _serving(settings, option="--scorer" if asking.scorer else "--scorers")
+    _end_at_once_on_signals()
+    return _in_process(_app(settings, known, engine_arguments), stderr)
+
+
+@asynccontextmanager
+async def _in_process(
+    starting: AbstractAsyncContextManager[FastAPI], stderr: TextIO
+) -> AsyncGenerator[httpx.AsyncClient, None]:
+    async with AsyncExitStack() as stack:
+        with waiting("starting the engine", stderr):
+            app = await stack.enter_async_context(starting)
+        async with httpx.AsyncClient(transport=InProcess(app), base_url="http://in-process") as client:
+            yield client
+        with waiting("stopping the engine", stderr):
+            await stack.aclose()
+
+
+async def _asked(request: Json, server: Server, stdout: TextIO, stderr: TextIO) -> Json:
+    """The `swires` object of the answer, which is told on `stdout`."""
+    async with server as client:
+        remote = Remote(client)
+        request = {"model": await remote.model(), **request}
+        if request["stream"]:
+            with view(stdout) as told:
+                return await shown(remote.chunks(request), told)
+        with waiting("asking", stderr):
+            answer = await remote.answer(request)
+        print(to_json(answer).decode(), file=stdout, flush=True)
+        search: Json = answer.get("swires", {})
+        return search
 
 
 def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
@@ -229,17 +328,34 @@ async def _scoring(
 
 
 @contextmanager
-def _results_alone_on_stdout() -> Generator[None, None, None]:
-    """vLLM and its processes log to stdout; for so long it is stderr."""
+def _results_alone_on_stdout() -> Generator[TextIO, None, None]:
+    """vLLM and its processes log to stdout; for so long it is stderr, and what is yielded is stdout."""
     sys.stdout.flush()
     results = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield
+        with os.fdopen(results, "w", encoding=sys.stdout.encoding, errors="replace", closefd=False) as stdout:
+            yield stdout
     finally:
         sys.stdout.flush()
         os.dup2(results, 1)
         os.close(results)
+
+
+@contextmanager
+def _log_off_the_terminal() -> Generator[TextIO, None, None]:
+    """A terminal is for the answer: for so long, nothing is logged to one. What is yielded is stderr."""
+    with os.fdopen(os.dup(2), "w", errors="replace") as stderr:
+        if not stderr.isatty():
+            yield stderr
+            return
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield stderr
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr.fileno(), 2)
 
 
 def _greet(sock: socket.socket, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Settings of the server: options of `swires serve`, else SWIRES_* variables. Nothing else reads the environment."""
+"""Settings of the server and of who asks it: options, else SWIRES_* variables. Nothing else reads the environment."""
 
 from pathlib import PurePath
 from typing import Annotated, Literal
@@ -83,3 +83,14 @@ class Settings(BaseSettings):
     @property
     def name(self) -> str:
         return self.served_name or PurePath(self.model).name
+
+
+class AskSettings(BaseSettings):
+    """Which server `swires ask` asks."""
+
+    model_config = SettingsConfigDict(env_prefix="SWIRES_", env_ignore_empty=True, frozen=True)
+
+    url: AnyHttpUrl = Field(
+        AnyHttpUrl("http://127.0.0.1:8000"), description="server to ask; where it wants a key: SWIRES_API_KEY"
+    )
+    api_key: SecretStr | None = Field(None, exclude=True)

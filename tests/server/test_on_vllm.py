@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,12 @@ import pytest_asyncio
 from server import checkpoint as checkpoints
 from server import sample
 from server.app import create_app
+from server.ask import Asking, Remote
 from server.rescore import Asked, renumbered, rescored
 from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
 from server.stored import load_images, read_request, read_search
+from server.terminal import Plain, shown
 from swires.plan import SearchPlan
 from swires.stages import Stage
 from swires.types import Problem
@@ -144,6 +147,18 @@ async def test_a_stream_tells_what_the_answer_tells_while_the_search_runs(client
     for key in ("reasoning", "content"):
         assert "".join(text for name, text in came if name == key) == message[key]
     assert len(came) > 5  # the summary's tokens one by one, then a stage at a time
+
+
+async def test_an_answer_in_a_terminal_is_that_of_the_api(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    sample.image().save(tmp_path / "image.png")
+    asking = Asking(image=str(tmp_path / "image.png"), question=sample.QUESTION, temperature=0)
+    request = {"model": "demo", **asking.request(live=True, trace=True)}
+    with Plain(out := StringIO()) as piped:
+        told = await shown(Remote(client).chunks(request), piped)
+    answer = await asked(client, temperature=0, seed=None)
+    message = answer["choices"][0]["message"]
+    assert out.getvalue() == f"{message['reasoning']}\n\n{message['content']}\n"
+    assert len(told["trace"]) == told["generations"] == answer["swires"]["generations"]
 
 
 async def test_the_stream_ends_as_it_should(client: httpx.AsyncClient) -> None:
