@@ -97,6 +97,7 @@ def _parser() -> Parser:
         _add_option(ask, name, Asking.model_fields[name])
     ask.add_argument("--json", action="store_const", const="", help="print the answer as the server's JSON")
     ask.add_argument("--trace", metavar="FILE", help="write the tree of candidates there, for `swires rescore`")
+    ask.add_argument("--request", metavar="FILE", help="write the request there, for its --request")
     _add_option(ask, "url", AskSettings.model_fields["url"])
     for name in ASK_OPTIONS:
         _add_option(ask, name, Settings.model_fields[name])

@@ -157,22 +157,22 @@ async def _engines(
 
 def run_ask(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     as_json = options.pop("json", None) is not None
-    trace = Path(options.pop("trace")) if "trace" in options else None
+    files = {name: Path(options.pop(name)) for name in ("request", "trace") if name in options}
     asking = _read(Asking, {name: options.pop(name) for name in Asking.model_fields if name in options})
-    request = asking.request(live=not as_json, trace=trace is not None)
-    if trace is not None:
-        _write(trace, b"", mode="ab")
+    request = asking.request(live=not as_json, trace="trace" in files)
+    for path in files.values():
+        _write(path, b"", mode="ab")
     try:
         with _log_off_the_terminal() as stderr, _results_alone_on_stdout() as stdout:
             if "model" in options:
                 server = _own_server(options, asking, engine_arguments, stderr)
             else:
                 server = _other_server(options, engine_arguments)
-            search = asyncio.run(_asked(request, server, stdout, stderr))
+            told = asyncio.run(_asked(request, server, stdout, stderr))
     except BrokenPipeError as error:
         raise StartError("nobody reads the answer") from error
-    if trace is not None:
-        _write(trace, to_json(search, inf_nan_mode="null"))
+    for name, path in files.items():
+        _write(path, to_json(told[name]))
 
 
 def _write(path: Path, data: bytes, *, mode: str = "wb") -> None:
@@ -215,19 +215,18 @@ async def _in_process(
             await stack.aclose()
 
 
-async def _asked(request: Json, server: Server, stdout: TextIO, stderr: TextIO) -> Json:
-    """The `swires` object of the answer, which is told on `stdout`."""
+async def _asked(request: Json, server: Server, stdout: TextIO, stderr: TextIO) -> dict[str, Json]:
+    """The `request` as sent and, as the `trace`, the `swires` object of the answer, which is told on `stdout`."""
     async with server as client:
         remote = Remote(client)
         request = {"model": await remote.model(), **request}
         if request["stream"]:
             with view(stdout) as told:
-                return await shown(remote.chunks(request), told)
+                return {"request": request, "trace": await shown(remote.chunks(request), told)}
         with waiting("asking", stderr):
             answer = await remote.answer(request)
         print(to_json(answer).decode(), file=stdout, flush=True)
-        search: Json = answer.get("swires", {})
-        return search
+        return {"request": request, "trace": answer.get("swires", {})}
 
 
 def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> None:

@@ -196,9 +196,12 @@ def section_shown(section: Section) -> RenderableType:
 
 
 def candidates_shown(lines: tuple[Line, ...]) -> RenderableType:
-    table = Table.grid("id", "stage", "text", "score", "standing", padding=(0, 1), expand=True)
-    table.columns[0].justify = table.columns[3].justify = "right"
-    table.columns[2].ratio = 1
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column("id", justify="right")
+    table.add_column("stage", min_width=len(Stage.CONCLUSION.name))
+    table.add_column("text", ratio=1)
+    table.add_column("score", justify="right", min_width=5)
+    table.add_column("standing", min_width=max(map(len, STYLES)))
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
     for line in lines:

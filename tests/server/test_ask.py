@@ -21,7 +21,7 @@ from server.cli import main
 from server.engine.fake import FakeEngine
 from server.scorer.offered import NONE_BESIDE, Beside
 from server.serve import SIGNALS
-from server.stored import read_search
+from server.stored import read_request, read_search
 from swires.stages import Stage
 from tests.server.client import Held, Json
 from tests.server.conftest import Started
@@ -107,15 +107,16 @@ async def test_options_reach_the_search(
     assert json.loads((tmp_path / "one").read_text()) == one["swires"]
 
 
-async def test_rescore_reads_the_trace(
+async def test_rescore_reads_trace_and_request(
     serving: Started, capfd: pytest.CaptureFixture[str], image: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "tree.json"
+    tree, sent = str(tmp_path / "tree.json"), str(tmp_path / "request.json")
     async with serving() as app, running(app) as server:
-        assert await run(image, "How many?", "--url", server.url, "--trace", str(path)) == 0
+        assert await run(image, "How many?", "--url", server.url, "--trace", tree, "--request", sent) == 0
     answer = capfd.readouterr().out.split()[-1]
-    assert len(read_search(path).trace or ()) >= 12
-    assert await asyncio.to_thread(main, ["rescore", str(path)]) == 0
+    assert len(read_search(Path(tree)).trace or ()) >= 12
+    assert len(list(read_request(Path(sent)).images())) == 1
+    assert await asyncio.to_thread(main, ["rescore", tree]) == 0
     assert f"answer      {answer} -> {answer}" in capfd.readouterr().out
 
 

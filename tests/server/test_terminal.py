@@ -63,12 +63,12 @@ def test_a_candidate_has_one_line_at_any_width() -> None:
         Line(10, Stage.REASONING),
     )
     assert [line.rstrip() for line in plain(candidates_shown(lines))] == [
-        " 9 CAPTION   One [red]circle[/red] and a square,… -0.50 kept",
-        "10 REASONING …",
+        " 9 CAPTION    One [red]circle[/red] and a squ… -0.50 kept",
+        "10 REASONING  …",
     ]
-    assert [line.rstrip() for line in plain(candidates_shown(lines), width=36)] == [
-        " 9 CAPTION   One [red]ci… -0.50 kept",
-        "10 REASONING …",
+    assert [line.rstrip() for line in plain(candidates_shown(lines), width=40)] == [
+        " 9 CAPTION    One [red]ci… -0.50 kept",
+        "10 REASONING  …",
     ]
 
 
