@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from server import sample
+from server import playground, sample
 from server.errors import Refused, failure
 from server.metrics import Metrics
 from server.routes import router
@@ -61,6 +61,8 @@ def create_app(
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.state.service = service
     app.include_router(router)
+    app.add_route("/", playground.page)
+    app.mount("/web", playground.FILES)
     for kind in (Refused, SwiresError, HTTPException, Exception):
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(ClientDisconnect, answer_nobody)

@@ -16,6 +16,7 @@ from server import __version__, images
 from server.disconnect import while_connected
 from server.errors import Refused, failure, invalid
 from server.images import ImageLimits
+from server.offers import offers
 from server.openai import Reply
 from server.plan import Choice, budget, choose, model_names, search_plan
 from server.schemas import ChatRequest
@@ -93,7 +94,7 @@ async def models(service: TheService) -> JSONResponse:
         }
         for name in model_names(service.settings)
     ]
-    return JSONResponse({"object": "list", "data": cards})
+    return JSONResponse({"object": "list", "data": cards, "swires": offers(service.settings, service.scorers)})
 
 
 @router.get("/health")

@@ -8,6 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.engine.fake import FakeEngine
+from server.offers import offers
+from server.scorer.fake import FakeScorer
+from server.settings import Settings
+from swires.policies import POLICIES
 from tests.server.client import RawRequest, ask, chat, connect
 from tests.server.conftest import Started
 
@@ -31,6 +35,22 @@ async def test_models(client: httpx.AsyncClient) -> None:
     names = [card["id"] for card in reply["data"]]
     assert names == ["demo", "demo:greedy", "demo:fast", "demo:balanced", "demo:thorough"]
     assert set(reply["data"][0]) == {"id", "object", "created", "owned_by", "root", "max_model_len"}
+
+
+async def test_what_a_client_may_choose_from(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/v1/models")).json()["swires"]
+    assert (told["policy"], told["preset"]) == ("swires", "balanced")
+    assert (set(told["policies"]), told["presets"]) == (set(POLICIES), ["fast", "balanced", "thorough"])
+    assert {name: set(policies) for name, policies in told["scorers"].items()} == dict.fromkeys(
+        ("fake", "other"), set(POLICIES)
+    )
+
+
+def test_a_scorer_that_only_ranks_does_not_serve_a_policy_that_thresholds() -> None:
+    scorer = FakeScorer()
+    scorer.ranks = True
+    told = offers(Settings.model_validate({"model": "demo"}), {"ranking": scorer})["scorers"]["ranking"]
+    assert set(told) == {name for name, policy in POLICIES.items() if not policy.thresholds}
 
 
 async def test_version(client: httpx.AsyncClient) -> None:
