@@ -4,6 +4,7 @@ Standard library only: it runs before anything is installed.
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ OLDEST = "oldest"
 """Folder beside what is installed: those of its packages that write checkpoints, as old as training may have them."""
 WRITE_CHECKPOINTS = ("transformers", "huggingface-hub")
 LINKED_TO_TORCH = ("torchvision", "torchaudio", "torchcodec")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""That the tests of the page run in, the first that there is."""
 
 FIND_BROKEN = """
 import importlib, importlib.util, sys
@@ -58,6 +62,7 @@ def install(directory: Path, extras: Sequence[str]) -> None:
         mend_linked_to_torch(python)
     if "dev" in extras:
         install_oldest(python, directory / OLDEST)
+        install_browser()
 
 
 def say(line: str) -> None:
@@ -130,6 +135,18 @@ def oldest_allowed() -> dict[str, str]:
     """Versions by the names in WRITE_CHECKPOINTS."""
     project = (ROOT / "pyproject.toml").read_text()
     return {name: re.findall(rf'"{name}>=([\d.]+)', project)[0] for name in WRITE_CHECKPOINTS}
+
+
+def install_browser() -> None:
+    """By apt, where that may be used; the tests of the page are skipped without one."""
+    if any(map(shutil.which, BROWSERS)):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        say("installing chromium, for the tests of the page")
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", BROWSERS[0]]):
+            subprocess.run(["apt-get", "--quiet", *arguments], check=False)
+    if not any(map(shutil.which, BROWSERS)):
+        say("there is no browser, the tests of the page will be skipped; install chromium to have them run")
 
 
 def explain(errors: Iterable[str]) -> str:

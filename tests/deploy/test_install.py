@@ -96,6 +96,42 @@ def test_the_oldest_packages_are_put_apart(bare: Path, sources: Path, tmp_path: 
     }
 
 
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The commands that there are; what its apt-get was told is in `told`."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    put_command(tmp_path / "apt-get", f'echo "$@" >> {tmp_path}/told')
+    return tmp_path
+
+
+def put_command(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+def test_a_browser_is_installed_where_that_may_be(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install.install_browser()
+    assert (machine / "told").read_text().splitlines()[-1].endswith("install --yes --no-install-recommends chromium")
+    assert "there is no browser" in capsys.readouterr().out  # this apt-get brings none
+
+
+@pytest.mark.parametrize("browser", install.BROWSERS)
+def test_a_browser_that_there_is_will_do(machine: Path, browser: str) -> None:
+    put_command(machine / browser, "")
+    install.install_browser()
+    assert not (machine / "told").exists()
+
+
+def test_without_root_it_is_said_what_to_install(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    install.install_browser()
+    assert not (machine / "told").exists()
+    assert "install chromium to have them run" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
 def test_other_pythons_are_refused(version: tuple[int, int]) -> None:
     with pytest.raises(SetupError, match=r"from 3\.11 to 3\.13"):
