@@ -66,8 +66,9 @@ def failure(error: Exception) -> Failure:
 
 
 def invalid(error: ValidationError, body: object) -> Refused:
-    """The first complaint about `body`, by the name of its field."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    """The first complaint about `body`, what it lacks before what it has, by the name of the field."""
+    complaints = error.errors(include_url=False, include_context=False, include_input=False)
+    first = min(complaints, key=lambda each: each["type"] != "missing")
     param = _param(first["loc"], body, missing=first["type"] == "missing")
     message = "the body is not valid JSON" if first["type"] == "json_invalid" else first["msg"]
     text = f"{param}: {message}" if param else message

@@ -35,7 +35,8 @@ class ImageLimits:
 async def load(sources: Sequence[ImageSource], limits: ImageLimits) -> list[Image.Image]:
     """The images as RGB, in order. Raises Refused: 400, 413, 415, or 422 for an image that cannot be used."""
     if len(sources) > limits.max_images:
-        raise Refused(f"at most {limits.max_images} image(s) a request", param="messages", code="too_many_images")
+        message, param = f"at most {limits.max_images} image(s) a request", sources[limits.max_images].param
+        raise Refused(message, param=param, code="too_many_images")
     loop = asyncio.get_running_loop()
     return [await loop.run_in_executor(_decoders, _decoded, source, limits) for source in sources]
 

@@ -1,80 +1,71 @@
-"""The answer in OpenAI's shapes: one completion, or its chunks as the search goes on."""
+"""The answer in the shapes of OpenAI's chat completions: one completion, or its chunks as the search goes on."""
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import ClassVar
 
+from server.content import Content, Pieces, content
+from server.errors import Failure
+from server.facts import Facts, Json, event_facts
+from server.sse import DONE
 from swires.estimate import Estimate
-from swires.events import (
-    CandidateFinished,
-    CandidateScored,
-    Event,
-    Retraced,
-    SearchFinished,
-    StageChosen,
-    StageLeading,
-    StageStarted,
-    TextCommitted,
-)
-from swires.parser import Piece, Splitter
-from swires.result import Node, SearchResult
+from swires.events import Event, SearchFinished
+from swires.parser import Piece
+from swires.result import SearchResult
 from swires.stages import Stage
-from swires.types import Problem
+from swires.types import Problem, TokenLogprob, Trajectory
 
-Json: TypeAlias = dict[str, Any]
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON has not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """How one request is to be answered, and what the answer repeats of it."""
+class ChatReply:
+    """How one request is to be answered. The earlier stages are told under each of `reasoning_names`."""
+
+    last: ClassVar[bytes] = DONE
 
     model: str
-    policy: str
-    preset: str
-    scorer: str
-    numbers: Mapping[str, float | None]
-    budget: Mapping[str, float]
+    facts: Facts
     raw: bool = False
-    trace: bool = False
+    stops: tuple[str, ...] = ()
+    logprobs: bool = False
     events: bool = False
     include_usage: bool = False
+    reasoning_names: tuple[str, ...] = ("reasoning",)
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def completion(self, result: SearchResult) -> Json:
-        content, reasoning = self._texts(result)
-        message = {"role": "assistant", "content": content, "reasoning": reasoning, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(result)}
+    def whole(self, result: SearchResult) -> Json:
+        contents = [self._content(answer) for answer in result.answers]
         return {
             **self._head("chat.completion"),
-            "choices": [choice],
+            "choices": [self._choice(index, told) for index, told in enumerate(contents)],
             "usage": self._usage(result),
-            "swires": self._summary(result),
+            "swires": self._search(result),
         }
 
     def dry_run(self, problem: Problem, estimate: Estimate) -> Json:
         """A completion that says nothing but what one would cost."""
-        message = {"role": "assistant", "content": "", "reasoning": None, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         return {
             **self._head("chat.completion"),
-            "choices": [choice],
-            "usage": unanswered(problem),
-            "swires": {**self._plan(), "dry_run": estimated(estimate)},
+            "choices": [self._choice(0, Content("", (), finished=True, num_tokens=0, logprobs=()))],
+            "usage": _usage(problem.num_prompt_tokens, 0, 0),
+            "swires": {"id": self.id, **self.facts.dry_run(estimate)},
         }
 
     async def dry_chunks(self, problem: Problem, estimate: Estimate) -> AsyncGenerator[Json, None]:
         yield self._chunk({"role": "assistant", "content": ""})
-        yield self._chunk({}, finish_reason="stop", swires={**self._plan(), "dry_run": estimated(estimate)})
+        yield self._chunk({}, finish_reason="stop", swires={"id": self.id, **self.facts.dry_run(estimate)})
         if self.include_usage:
-            yield self._usage_chunk(unanswered(problem))
+            yield self._usage_chunk(_usage(problem.num_prompt_tokens, 0, 0))
 
     async def chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Json, None]:
-        """The joined deltas are the message of `completion`, whatever the search does on its way."""
-        deltas = Deltas(raw=self.raw)
+        """The joined deltas are the messages of `whole`, whatever the search does on its way."""
+        deltas = Deltas(Pieces(raw=self.raw, stops=self.stops))
         started = False
         async with aclosing(events):
             async for event in events:
@@ -84,18 +75,53 @@ class Reply:
                 if self.events and (facts := event_facts(event)):
                     yield self._chunk({}, swires=facts)
                 for delta in deltas.of(event):
-                    yield self._chunk(delta)
+                    yield self._chunk(self._named(delta))
                 if isinstance(event, SearchFinished):
                     for chunk in self._last_chunks(event.result):
                         yield chunk
 
-    def _last_chunks(self, result: SearchResult) -> list[Json]:
-        summary = {**({"event": "search_finished"} if self.events else {}), **self._summary(result)}
-        last = self._chunk({}, finish_reason=finish_reason(result), swires=summary)
-        return [last, self._usage_chunk(self._usage(result))] if self.include_usage else [last]
+    def failed(self, failure: Failure) -> list[Json]:
+        """Without `choices`, client loops would break."""
+        return [{"choices": [], **failure.body}]
 
-    def _chunk(self, delta: Json, *, finish_reason: str | None = None, **more: Json) -> Json:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _last_chunks(self, result: SearchResult) -> Iterator[Json]:
+        """Further answers as a whole, and the end of the first."""
+        for index, answer in enumerate(result.others, start=1):
+            told = self._content(answer)
+            yield self._chunk({"role": "assistant", "content": ""}, index=index)
+            if told.reasoning:
+                yield self._chunk(self._named({"reasoning": "\n\n".join(told.reasoning)}), index=index)
+            if told.text:
+                yield self._chunk({"content": told.text}, index=index)
+            yield self._end(told, index=index)
+        event = {"event": "search_finished"} if self.events else {}
+        yield self._end(self._content(result.answer), index=0, swires={**event, **self._search(result)})
+        if self.include_usage:
+            yield self._usage_chunk(self._usage(result))
+
+    def _end(self, told: Content, *, index: int, **more: Json) -> Json:
+        finish_reason = _finish_reason(told)
+        return self._chunk({}, index=index, logprobs=self._logprobs(told), finish_reason=finish_reason, **more)
+
+    def _choice(self, index: int, told: Content) -> Json:
+        message = self._named({"content": told.text, "reasoning": "\n\n".join(told.reasoning) or None})
+        return {
+            "index": index,
+            "message": {"role": "assistant", **message, "refusal": None},
+            "logprobs": self._logprobs(told),
+            "finish_reason": _finish_reason(told),
+        }
+
+    def _chunk(
+        self,
+        delta: Json,
+        *,
+        index: int = 0,
+        logprobs: Json | None = None,
+        finish_reason: str | None = None,
+        **more: Json,
+    ) -> Json:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self.include_usage else {}
         return {**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more}
 
@@ -105,74 +131,40 @@ class Reply:
     def _head(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
-    def _texts(self, result: SearchResult) -> tuple[str, str | None]:
-        """Content and reasoning."""
-        if self.raw:
-            return result.answer.text, None
-        sections = result.sections
-        content = "".join(section.text for section in sections if section.stage is Stage.CONCLUSION)
-        reasoning = "\n\n".join(section.text for section in sections if section.stage is not Stage.CONCLUSION)
-        return content, reasoning or None
+    def _search(self, result: SearchResult) -> Json:
+        return {"id": self.id, **self.facts.search(result)}
+
+    def _content(self, answer: Trajectory) -> Content:
+        return content(answer, raw=self.raw, stops=self.stops)
+
+    def _named(self, told: Json) -> Json:
+        """`reasoning` under all of its names."""
+        return {
+            name: value
+            for key, value in told.items()
+            for name in (self.reasoning_names if key == "reasoning" else (key,))
+        }
+
+    def _logprobs(self, told: Content) -> Json | None:
+        return {"content": told_logprobs(told.logprobs), "refusal": None} if self.logprobs else None
 
     def _usage(self, result: SearchResult) -> Json:
-        """All generated tokens are counted; those not in `content` are the reasoning."""
+        """All generated tokens are counted; those not in a `content` are the reasoning."""
         tokens = result.tokens
-        concluding = sum(part.num_tokens for part in result.sections if part.stage is Stage.CONCLUSION)
-        in_content = tokens.winner if self.raw else concluding
-        return {
-            "prompt_tokens": tokens.prompt,
-            "completion_tokens": tokens.generated,
-            "total_tokens": tokens.prompt + tokens.generated,
-            "completion_tokens_details": {"reasoning_tokens": tokens.generated - in_content},
-        }
-
-    def _plan(self) -> Json:
-        return {
-            "id": self.id,
-            "policy": self.policy,
-            "preset": self.preset,
-            "scorer": self.scorer,
-            "numbers": self.numbers,
-            "budget": self.budget,
-        }
-
-    def _summary(self, result: SearchResult) -> Json:
-        return {
-            **self._plan(),
-            "scorer_degraded": result.scorer_degraded,
-            "stages": [
-                {"stage": part.stage.name, "text": part.text, "score": part.score, "tokens": part.num_tokens}
-                for part in result.sections
-            ],
-            "generations": result.generations,
-            "retraces": result.retraces,
-            "score": result.answer.score,
-            "accepted": result.accepted,
-            "stopped_by": result.stopped_by,
-            "tokens": asdict(result.tokens),
-            "seconds": round(result.seconds, 3),
-            "trace": [traced(node) for node in result.nodes] if self.trace else None,
-        }
+        in_content = tokens.winner if self.raw else sum(self._content(each).num_tokens for each in result.answers)
+        return _usage(tokens.prompt, tokens.generated, in_content)
 
 
 class Deltas:
-    """Committed text as deltas: the conclusion as `content`, the earlier stages as `reasoning`, a blank line between;
-    `raw`, all of it as `content`."""
+    """The pieces of an answer as deltas: the conclusion as `content`, the earlier stages as `reasoning`, a blank line
+    between."""
 
-    def __init__(self, *, raw: bool) -> None:
-        self._raw = raw
-        self._splitter = Splitter()
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
         self._reasoned = False
 
     def of(self, event: Event) -> list[Json]:
-        match event:
-            case TextCommitted(text) if self._raw:
-                return [{"content": text}]
-            case TextCommitted(text):
-                return [self._delta(piece) for piece in self._splitter.feed(text)]
-            case SearchFinished() if not self._raw:
-                return [self._delta(piece) for piece in self._splitter.close()]
-        return []
+        return [self._delta(piece) for piece in self._pieces.of(event)]
 
     def _delta(self, piece: Piece) -> Json:
         if piece.stage is Stage.CONCLUSION:
@@ -182,68 +174,26 @@ class Deltas:
         return {"reasoning": blank_line + piece.text}
 
 
-def finish_reason(result: SearchResult) -> str:
+def _finish_reason(told: Content) -> str:
     """`length` too where a limit ended the search between stages, with no room for a conclusion."""
-    last = result.answer.last
-    return "stop" if last.finish_reason == "stop" and last.stage is Stage.CONCLUSION else "length"
+    return "stop" if told.finished else "length"
 
 
-def unanswered(problem: Problem) -> Json:
-    """The usage of a request that was rendered and no more."""
-    num_tokens = problem.num_prompt_tokens
+def _usage(num_prompt_tokens: int, num_generated: int, num_in_content: int) -> Json:
     return {
-        "prompt_tokens": num_tokens,
-        "completion_tokens": 0,
-        "total_tokens": num_tokens,
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "prompt_tokens": num_prompt_tokens,
+        "completion_tokens": num_generated,
+        "total_tokens": num_prompt_tokens + num_generated,
+        "completion_tokens_details": {"reasoning_tokens": num_generated - num_in_content},
     }
 
 
-def estimated(estimate: Estimate) -> Json:
-    costs = {"least": estimate.least, "expected": estimate.expected, "greatest": estimate.greatest}
-    rounded = {
-        name: {"generations": round(cost.generations, 1), "tokens": round(cost.tokens)} for name, cost in costs.items()
-    }
-    return {**rounded, "lengths": {stage.name: length for stage, length in estimate.lengths.items()}}
+def told_logprobs(tokens: Iterable[TokenLogprob]) -> list[Json]:
+    return [
+        {**_told(token.text, token.logprob), "top_logprobs": [_told(text, logprob) for text, logprob in token.top]}
+        for token in tokens
+    ]
 
 
-def traced(node: Node) -> Json:
-    candidate = node.candidate
-    return {
-        "id": candidate.id,
-        "parent": node.parent,
-        "stage": candidate.stage.name,
-        "text": candidate.text,
-        "tokens": len(candidate.token_ids),
-        "finish_reason": candidate.finish_reason,
-        "logprob": candidate.logprob,
-        "score": node.score,
-        "fate": node.fate,
-    }
-
-
-def event_facts(event: Event) -> Json | None:
-    """An event as a stream tells it; None for what the stream tells in other ways."""
-    match event:
-        case StageStarted(stage, parents, num_candidates):
-            return {"event": "stage_started", "stage": stage.name, "parents": parents, "candidates": num_candidates}
-        case CandidateFinished(candidate, parent):
-            return {
-                "event": "candidate_finished",
-                "id": candidate.id,
-                "parent": parent,
-                "stage": candidate.stage.name,
-                "text": candidate.text,
-                "tokens": len(candidate.token_ids),
-                "finish_reason": candidate.finish_reason,
-            }
-        case CandidateScored(id, stage, score):
-            return {"event": "candidate_scored", "id": id, "stage": stage.name, "score": score}
-        case StageLeading(id, stage, score):
-            return {"event": "stage_leading", "id": id, "stage": stage.name, "score": score}
-        case Retraced(to, void):
-            return {"event": "retraced", "to": to.name, "void": [stage.name for stage in void]}
-        case StageChosen(candidate, score):
-            return {"event": "stage_chosen", "id": candidate.id, "stage": candidate.stage.name, "score": score}
-        case TextCommitted() | SearchFinished():
-            return None
+def _told(text: str, logprob: float) -> Json:
+    return {"token": text, "logprob": max(logprob, LEAST_LOGPROB), "bytes": list(text.encode())}

@@ -8,7 +8,7 @@ from PIL.Image import Image
 from pydantic import ValidationError
 
 from server.engine.tokens import following
-from server.openai import Json, traced
+from server.facts import Json, traced
 from server.schemas import ChatRequest, SwiresOptions
 from server.scorer.calibrate import CalibrationEngine
 from server.stored import StoredError, StoredSearch

@@ -1,10 +1,10 @@
 """The routes, each from the request to the response."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,19 +12,21 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from server import __version__, images
+from server import __version__, images, schemas
 from server.disconnect import while_connected
 from server.errors import Refused, failure, invalid
+from server.facts import Facts, Json
 from server.images import ImageLimits
 from server.offers import offers
-from server.openai import Reply
+from server.openai import ChatReply
 from server.plan import Choice, budget, choose, model_names, search_plan
+from server.reply import Reply
 from server.schemas import ChatRequest
 from server.scorer.by_stage import ByStage
 from server.service import Service
-from server.settings import MIB
+from server.settings import MIB, Settings
 from server.sse import EventStream
-from swires.errors import Overloaded
+from swires.errors import InvalidPlan, Overloaded
 from swires.estimate import estimate
 from swires.events import Event, SearchFinished
 from swires.plan import SearchPlan
@@ -34,6 +36,8 @@ from swires.types import Problem
 
 BODY_TIMEOUT_S = 60
 """How long a client may take to send its request."""
+
+Kind = TypeVar("Kind", bound=schemas.Request)
 
 router = APIRouter()
 
@@ -48,37 +52,54 @@ TheService = Annotated[Service, Depends(_service)]
 
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request, service: TheService) -> Response:
+    return await _answered(request, service, ChatRequest, _chat_reply)
+
+
+async def _answered(
+    request: Request, service: Service, kind: type[Kind], make_reply: Callable[[Kind, Facts, Settings], Reply]
+) -> Response:
+    """The road of a search, from either API."""
     async with _gate(service):
-        chat = await _checked(request, service)
-        choice = choose(chat, service.settings, service.scorers)
-        limits = budget(choice, chat, service.settings)
-        if not chat.swires.dry_run:
+        asked = await _checked(request, service, kind)
+        choice = choose(asked, service.settings, service.scorers)
+        limits = budget(choice, asked, service.settings)
+        if not asked.swires.dry_run:
             _check_room(choice, service)
-        problem = await _rendered(chat, service)
+        problem = await _rendered(asked, service)
     plan = search_plan(
-        problem, choice.policy, limits, chat, service.settings, max_model_len=service.engine.max_model_len
+        problem, choice.policy, limits, asked, service.settings, max_model_len=service.engine.max_model_len
     )
-    reply = Reply(
-        model=chat.model,
+    facts = Facts(
         policy=plan.policy.name,
         preset=choice.preset,
         scorer=choice.scorer,
         numbers=asdict(choice.policy),
         budget=asdict(plan.budget),
-        raw=chat.swires.raw,
-        trace=chat.swires.trace,
-        events=chat.swires.events,
-        include_usage=chat.include_usage,
+        trace=asked.swires.trace,
     )
-    if chat.swires.dry_run:
-        return await _dry_run(plan, reply, service, stream=bool(chat.stream))
+    reply = make_reply(asked, facts, service.settings)
+    if asked.swires.dry_run:
+        return await _dry_run(plan, reply, service, stream=bool(asked.stream))
     events = service.metrics.watched(
         service.scheduler.run(plan, _scorer(choice, service)), policy=plan.policy.name, preset=choice.preset
     )
-    if chat.stream:
-        return EventStream(reply.chunks(events), keep_alive_s=service.settings.keep_alive_s)
+    if asked.stream:
+        return _stream(reply.chunks(events), reply, service)
     result = await while_connected(request.receive, _result(events))
-    return Response(to_json(reply.completion(result), inf_nan_mode="null"), media_type="application/json")
+    return Response(to_json(reply.whole(result), inf_nan_mode="null"), media_type="application/json")
+
+
+def _chat_reply(chat: ChatRequest, facts: Facts, settings: Settings) -> Reply:
+    return ChatReply(
+        model=chat.model,
+        facts=facts,
+        raw=chat.swires.raw,
+        stops=chat.stops,
+        logprobs=bool(chat.logprobs),
+        events=chat.swires.events,
+        include_usage=chat.include_usage,
+        reasoning_names=("reasoning", "reasoning_content") if settings.reasoning_content else ("reasoning",),
+    )
 
 
 @router.get("/v1/models")
@@ -138,7 +159,7 @@ async def _gate(service: Service) -> AsyncGenerator[None, None]:
         yield
 
 
-async def _checked(request: Request, service: Service) -> ChatRequest:
+async def _checked(request: Request, service: Service, kind: type[Kind]) -> Kind:
     """Raises Refused: 400, 408, 413, 415."""
     _check_content_type(request.headers.get("content-type", ""))
     try:
@@ -147,7 +168,7 @@ async def _checked(request: Request, service: Service) -> ChatRequest:
     except TimeoutError:
         raise Refused("the request took too long to arrive", status=408, code="request_timeout") from None
     try:
-        return ChatRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         raise invalid(error, _parsed(body)) from error
 
@@ -176,7 +197,7 @@ def _parsed(body: bytes) -> object:
 def _check_room(choice: Choice, service: Service) -> None:
     """Raises Overloaded before the work of decoding and rendering; the search itself may still find the line full."""
     try:
-        service.scheduler.check_room(choice.policy)
+        service.scheduler.check_room(choice.width)
     except Overloaded:
         service.metrics.turned_away(policy=choice.policy.name, preset=choice.preset)
         raise
@@ -189,18 +210,30 @@ def _scorer(choice: Choice, service: Service) -> Scorer:
     return ByStage(service.scorers[choice.scorer], by_stage)
 
 
+def _stream(chunks: AsyncGenerator[Json, None], reply: Reply, service: Service) -> EventStream:
+    keep_alive_s = service.settings.keep_alive_s
+    return EventStream(chunks, keep_alive_s=keep_alive_s, failed=reply.failed, last=reply.last)
+
+
 async def _dry_run(plan: SearchPlan, reply: Reply, service: Service, *, stream: bool) -> Response:
     told = await asyncio.to_thread(estimate, plan, service.lengths)
     if stream:
-        return EventStream(reply.dry_chunks(plan.problem, told), keep_alive_s=service.settings.keep_alive_s)
+        return _stream(reply.dry_chunks(plan.problem, told), reply, service)
     return JSONResponse(reply.dry_run(plan.problem, told))
 
 
-async def _rendered(chat: ChatRequest, service: Service) -> Problem:
+async def _rendered(asked: schemas.Request, service: Service) -> Problem:
+    """Raises Refused, naming what the engine cannot take as the request names it."""
     settings = service.settings
     limits = ImageLimits(settings.max_images, settings.max_image_mib * MIB, settings.max_image_pixels)
-    problem = await service.engine.render(chat.rendering(), await images.load(list(chat.images()), limits))
-    return replace(problem, messages=chat.plain())
+    params = {"messages": asked.prompt_param, "json_schema": asked.schema_param}
+    try:
+        if asked.json_schema is not None:
+            await service.engine.check_schema(asked.json_schema)
+        problem = await service.engine.render(asked.rendering(), await images.load(list(asked.images()), limits))
+    except InvalidPlan as error:
+        raise Refused(str(error), param=params[error.field], code="invalid_value") from error
+    return replace(problem, messages=asked.plain())
 
 
 async def _result(events: AsyncGenerator[Event, None]) -> SearchResult:

@@ -1,10 +1,12 @@
 """The request as OpenAI's chat API spells it: every field has an effect, asks for nothing, or is refused by name."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, TypeAlias
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_json
 
 from server.checkpoint import StageName
 from server.images import ImageSource
@@ -12,7 +14,10 @@ from server.settings import PolicyName, PresetName
 
 MAX_MESSAGES = 1024
 MAX_PARTS = 256
+MAX_STOPS = 4
+MAX_TOP_LOGPROBS = 20
 INT64 = 2**63
+ANY_OBJECT = '{"type": "object"}'
 
 
 def only(*values: object) -> BeforeValidator:
@@ -46,6 +51,8 @@ def _or_none_given(stages: object) -> object:
     return {} if stages is None else stages
 
 
+Asked = TypeVar("Asked")
+Effort: TypeAlias = Literal["none", "low", "medium", "high"]
 Refused: TypeAlias = Annotated[Any, only()]
 Text: TypeAlias = Annotated[str, AfterValidator(_without_nul)]
 Int64: TypeAlias = Annotated[int, Field(ge=-INT64, lt=INT64)]
@@ -60,9 +67,13 @@ class TextPart(Strict):
     text: Text
 
 
+Detail: TypeAlias = Literal["auto", "low", "high", "original"]
+"""A hint; the checkpoint's processor decides."""
+
+
 class ImageURL(Strict):
     url: str
-    detail: Literal["auto", "low", "high", "original"] | None = None  # a hint; the checkpoint's processor decides
+    detail: Detail | None = None
 
 
 class ImagePart(Strict):
@@ -158,25 +169,27 @@ def _ends_with_user(messages: list[Message]) -> list[Message]:
     return messages
 
 
-def _with_stream(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-    if options is not None and not info.data.get("stream"):
-        raise PydanticCustomError("invalid_value", "goes with stream only")
-    return options
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message; text is a string."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | ImageSource, ...]
 
 
-class ChatRequest(Strict):
+class Request(Strict):
+    """What a request of either API asks for."""
+
+    prompt_param: ClassVar[str]
+    """The field that holds the messages."""
+    schema_param: ClassVar[str]
+    """The field that holds the schema of the answer."""
+
     model: str
-    messages: Annotated[
-        list[Message], FailFast(), Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_ends_with_user)
-    ]
     stream: bool | None = None
-    stream_options: Annotated[StreamOptions | None, AfterValidator(_with_stream)] = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: Int64 | None = None
-    reasoning_effort: Literal["none", "low", "medium", "high"] | None = None
     swires: SwiresOptions = SwiresOptions()
 
     # What tells about the caller and does not change the answer.
@@ -187,8 +200,131 @@ class ChatRequest(Strict):
     prompt_cache_retention: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
-    store: bool | None = None
     user: str | None = None
+
+    # What is not served, with the values that ask for nothing.
+    moderation: Refused = None
+
+    @property
+    @abstractmethod
+    def effort(self) -> Effort | None: ...
+
+    @property
+    @abstractmethod
+    def max_answer_tokens(self) -> int | None: ...
+
+    @property
+    @abstractmethod
+    def json_schema(self) -> str | None:
+        """That of the answer, as JSON."""
+
+    @property
+    @abstractmethod
+    def num_top_logprobs(self) -> int | None:
+        """None where no log-probabilities are asked for."""
+
+    @property
+    def num_answers(self) -> int:
+        return 1
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return ()
+
+    @abstractmethod
+    def turns(self) -> Iterator[Turn]:
+        """The messages in their order."""
+
+    def rendering(self) -> list[dict[str, Any]]:
+        """The messages as an engine renders them: an image is a part `{"type": "image"}`."""
+        return [{"role": turn.role, "content": [_rendered(part) for part in turn.parts]} for turn in self.turns()]
+
+    def plain(self) -> tuple[dict[str, Any], ...]:
+        """The messages as another server takes them: roles, text and the images as sent."""
+        return tuple({"role": turn.role, "content": [_sent(part) for part in turn.parts]} for turn in self.turns())
+
+    def images(self) -> Iterator[ImageSource]:
+        """The images in the order of their parts."""
+        return (part for turn in self.turns() for part in turn.parts if isinstance(part, ImageSource))
+
+
+def _rendered(part: str | ImageSource) -> dict[str, Any]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+
+
+def _sent(part: str | ImageSource) -> dict[str, Any]:
+    return _rendered(part) if isinstance(part, str) else {"type": "image_url", "image_url": {"url": part.url}}
+
+
+def with_stream(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+    if options is not None and not info.data.get("stream"):
+        raise PydanticCustomError("invalid_value", "goes with stream only")
+    return options
+
+
+def _as_list(stop: object) -> object:
+    return [stop] if isinstance(stop, str) else [] if stop is None else stop
+
+
+def not_raw(value: Asked, info: ValidationInfo) -> Asked:
+    options: SwiresOptions | None = info.data.get("swires")
+    if value and options is not None and options.raw:
+        raise PydanticCustomError("invalid_value", "is of the CONCLUSION alone, and does not go with swires.raw")
+    return value
+
+
+def _with_logprobs(value: int | None, info: ValidationInfo) -> int | None:
+    if value is not None and not info.data.get("logprobs"):
+        raise PydanticCustomError("invalid_value", "goes with logprobs only")
+    return value
+
+
+class JsonSchema(Strict):
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None  # it is kept to in any case
+
+
+class TextFormat(Strict):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Strict):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Strict):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat: TypeAlias = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class ChatRequest(Request):
+    prompt_param: ClassVar[str] = "messages"
+    schema_param: ClassVar[str] = "response_format"
+
+    messages: Annotated[
+        list[Message], FailFast(), Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_ends_with_user)
+    ]
+    stream_options: Annotated[StreamOptions | None, AfterValidator(with_stream)] = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    reasoning_effort: Effort | None = None
+    n: int | None = Field(None, ge=1)
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        BeforeValidator(_as_list),
+        Field(max_length=MAX_STOPS),
+        AfterValidator(not_raw),
+    ] = []
+    logprobs: Annotated[bool | None, AfterValidator(not_raw)] = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS), AfterValidator(_with_logprobs)] = None
+    response_format: ResponseFormat | None = None
+
+    store: bool | None = None  # nothing is stored in any case
 
     # What is not served, with the values that ask for nothing.
     audio: Refused = None
@@ -196,17 +332,11 @@ class ChatRequest(Strict):
     function_call: Annotated[Any, only("none")] = None
     functions: Refused = None
     logit_bias: Annotated[Any, only({})] = None
-    logprobs: Annotated[Any, only(False)] = None
     modalities: Annotated[Any, only(["text"])] = None
-    moderation: Refused = None
-    n: Annotated[Any, only(1)] = None
     prediction: Refused = None
     presence_penalty: Annotated[Any, only(0)] = None
-    response_format: Annotated[Any, only({"type": "text"})] = None
-    stop: Annotated[Any, only([])] = None
     tool_choice: Annotated[Any, only("none")] = None
     tools: Refused = None
-    top_logprobs: Refused = None
     verbosity: Annotated[Any, only("medium")] = None
     web_search_options: Refused = None
 
@@ -214,31 +344,41 @@ class ChatRequest(Strict):
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def rendering(self) -> list[dict[str, Any]]:
-        """The messages as an engine renders them: an image is a part `{"type": "image"}`."""
-        return [_shown(message, lambda image: {"type": "image"}) for message in self.messages]
+    @property
+    def effort(self) -> Effort | None:
+        return self.reasoning_effort
 
-    def plain(self) -> tuple[dict[str, Any], ...]:
-        """The messages as another server takes them: roles, text and the images as sent."""
-        return tuple(_shown(message, _as_sent) for message in self.messages)
+    @property
+    def max_answer_tokens(self) -> int | None:
+        return min(filter(None, (self.max_tokens, self.max_completion_tokens)), default=None)
 
-    def images(self) -> Iterator[ImageSource]:
-        """The images in the order of their parts."""
+    @property
+    def json_schema(self) -> str | None:
+        match self.response_format:
+            case JsonSchemaFormat(json_schema=asked):
+                return to_json(asked.schema_).decode()
+            case JsonObjectFormat():
+                return ANY_OBJECT
+        return None
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def num_answers(self) -> int:
+        return self.n or 1
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return tuple(self.stop)
+
+    def turns(self) -> Iterator[Turn]:
         for number, message in enumerate(self.messages):
-            for place, part in enumerate(message.content):
-                if isinstance(part, ImagePart):
-                    yield ImageSource(f"messages[{number}].content[{place}].image_url.url", part.image_url.url)
+            role = "system" if message.role == "developer" else message.role
+            parts = enumerate(message.content)
+            yield Turn(role, tuple(_part(part, f"messages[{number}].content[{place}]") for place, part in parts))
 
 
-def _shown(message: Message, image: Callable[[ImagePart], dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "role": "system" if message.role == "developer" else message.role,
-        "content": [
-            {"type": "text", "text": part.text} if isinstance(part, TextPart) else image(part)
-            for part in message.content
-        ],
-    }
-
-
-def _as_sent(part: ImagePart) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": part.image_url.url}}
+def _part(part: Part, param: str) -> str | ImageSource:
+    return part.text if isinstance(part, TextPart) else ImageSource(f"{param}.image_url.url", part.image_url.url)

@@ -27,3 +27,7 @@ class ServingEngine(Engine, Protocol):
         Raises InvalidPlan naming `messages`, EngineError.
         """
         ...
+
+    async def check_schema(self, schema: str) -> None:
+        """Raises InvalidPlan naming `json_schema` where a conclusion cannot be made to keep to it."""
+        ...

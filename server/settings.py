@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     max_images: int = Field(1, ge=1, description="greatest number of images in a request")
     max_image_mib: int = Field(16, ge=1, description="greatest size of one encoded image in MiB")
     max_image_pixels: int = Field(32_000_000, ge=1, description="greatest number of pixels in one image")
+    reasoning_content: bool = Field(
+        False, description="true to tell the earlier stages as reasoning_content too, as other servers name them"
+    )
     keep_alive_s: float = Field(15, gt=0, le=15, description="seconds of silence in a stream before a comment")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the log tells")
 

@@ -1,8 +1,8 @@
-"""Server-sent events as OpenAI clients read them: chunks of JSON, a comment where none comes for a while, [DONE]."""
+"""Server-sent events as OpenAI clients read them: chunks of JSON, and a comment where none comes for a while."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 
 from pydantic_core import to_json
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from server.disconnect import while_connected
-from server.errors import failure
+from server.errors import Failure, failure
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -21,18 +21,27 @@ logger = logging.getLogger(__name__)
 
 
 class EventStream(Response):
-    """Streams `chunks` and closes them, at the latest when the client hangs up.
+    """Streams `chunks`, then `last`, and closes them, at the latest when the client hangs up.
 
     The status goes out with the first chunk, or after `keep_alive_s` without one: an error before that is raised, to
-    be answered with a status of its own; an error after that is the last chunk.
+    be answered with a status of its own; an error after that is told in the chunks that `failed` makes of it.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[Mapping[str, object], None], *, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        chunks: AsyncGenerator[Mapping[str, object], None],
+        *,
+        keep_alive_s: float,
+        failed: Callable[[Failure], Iterable[Mapping[str, object]]],
+        last: bytes = DONE,
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.lines = kept_alive(encoded(chunks), keep_alive_s)
+        self.failed = failed
+        self.last = last
         self.init_headers(HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,13 +49,27 @@ class EventStream(Response):
             await while_connected(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
-        async with aclosing(self.lines) as lines, aclosing(ended(lines)) as rest:
+        async with aclosing(self.lines) as lines, aclosing(self._ended(lines)) as rest:
             head = await anext(lines)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send(_body(head))
             async for line in rest:
                 await send(_body(line))
             await send(_body(b"", more=False))
+
+    async def _ended(self, lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """`lines` after the status is out, and what ends them."""
+        try:
+            async for line in lines:
+                yield line
+        except Exception as error:
+            told = failure(error)
+            if told.fault:
+                logger.exception("a stream failed")
+            for chunk in self.failed(told):
+                yield encode(chunk)
+        if self.last:
+            yield self.last
 
 
 async def encoded(chunks: AsyncGenerator[Mapping[str, object], None]) -> AsyncGenerator[bytes, None]:
@@ -71,21 +94,10 @@ async def kept_alive(lines: AsyncGenerator[bytes, None], keep_alive_s: float) ->
             yield line
 
 
-async def ended(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """`lines` after the status is out: an error is a last chunk, and [DONE] comes in any case."""
-    try:
-        async for line in lines:
-            yield line
-    except Exception as error:
-        told = failure(error)
-        if told.fault:
-            logger.exception("a stream failed")
-        yield encode({"choices": [], **told.body})
-    yield DONE
-
-
 def encode(chunk: Mapping[str, object]) -> bytes:
-    return b"data: " + to_json(chunk, inf_nan_mode="null") + b"\n\n"
+    """An event has the name that its data has as `type`."""
+    name = f"event: {chunk['type']}\n" if "type" in chunk else ""
+    return name.encode() + b"data: " + to_json(chunk, inf_nan_mode="null") + b"\n\n"
 
 
 def _body(line: bytes, *, more: bool = True) -> Message:

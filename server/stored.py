@@ -56,7 +56,7 @@ class StoredSearch(_Part):
     """The `swires` object of an answer."""
 
     policy: PolicyName
-    numbers: dict[str, int | float | None]
+    numbers: dict[str, bool | int | float | None]
     budget: StoredBudget
     scorer: str
     score: float | None

@@ -26,7 +26,7 @@ from swires.result import AnswerSection, Node, SearchResult, TokenSplit
 from swires.scheduler import Scheduler
 from swires.search import search
 from swires.stages import Stage
-from swires.types import ROOT, Candidate, Expand, Flow, Outcome, Problem, Sampling, Trajectory
+from swires.types import ROOT, Candidate, Expand, Flow, Outcome, Problem, Sampling, TokenLogprob, Trajectory
 
 __all__ = [
     "POLICIES",
@@ -81,6 +81,7 @@ __all__ = [
     "Swires",
     "SwiresError",
     "TextCommitted",
+    "TokenLogprob",
     "TokenSplit",
     "Trajectory",
     "estimate",

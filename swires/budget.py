@@ -32,6 +32,8 @@ class Budget:
 class Spend:
     """What a search has used: generations begun, tokens generated, tokens of candidates that a scorer has read, seconds
     on `clock`; and the tokens that the scorer computed, and the prompt tokens of all requests, `cached` or computed.
+
+    `reserved` generations are kept for further answers.
     """
 
     budget: Budget
@@ -42,6 +44,7 @@ class Spend:
     num_scored_tokens: int = 0
     num_cached_tokens: int = 0
     num_computed_tokens: int = 0
+    reserved: int = 0
     start: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,4 +66,4 @@ class Spend:
 
     def allows(self, generations: int) -> bool:
         """Whether so many more generations are within the budget."""
-        return self.generations + generations <= self.budget.max_generations
+        return self.generations + generations + self.reserved <= self.budget.max_generations

@@ -51,8 +51,14 @@ def estimate(plan: SearchPlan, lengths: Mapping[Stage, float]) -> Estimate:
     usual = {stage: _usual(lengths.get(stage, share), most) for stage, most in plan.max_tokens.items()}
     chance = Random(0)
     spends = [_rehearsed(plan, usual, chance) for _ in range(REHEARSALS)]
-    least = min(plan.policy.least_generations, *(spend.generations for spend in spends))
-    expected = Cost(fmean(spend.generations for spend in spends), fmean(spend.num_tokens for spend in spends))
+    least = plan.num_others + min(plan.policy.least_generations, *(spend.generations for spend in spends))
+    expected = Cost(
+        fmean(spend.generations for spend in spends) + plan.num_others,
+        min(
+            fmean(spend.num_tokens for spend in spends) + plan.num_others * usual[Stage.CONCLUSION],
+            plan.budget.max_total_tokens,
+        ),
+    )
     greatest = _greatest(plan, scored=any(spend.num_read_tokens for spend in spends))
     return Estimate(Cost(least, least), expected, greatest, usual)
 
@@ -63,14 +69,14 @@ def _usual(length: float, most: int) -> int:
 
 def _greatest(plan: SearchPlan, *, scored: bool) -> Cost:
     budget, most = plan.budget, plan.policy.most_generations
-    generations = budget.max_generations if most is None else min(most, budget.max_generations)
+    generations = budget.max_generations if most is None else min(most + plan.num_others, budget.max_generations)
     each = min(budget.max_answer_tokens, sum(plan.max_tokens.values())) * (1 + scored)
     return Cost(generations, min(generations * each, budget.max_total_tokens))
 
 
 def _rehearsed(plan: SearchPlan, usual: Mapping[Stage, int], chance: Random) -> Spend:
     """What the policy spends until its end or a limit, on candidates that are made up."""
-    spend = Spend(plan.budget, lambda: 0.0)
+    spend = Spend(plan.budget, lambda: 0.0, reserved=plan.num_others)
     with closing(plan.policy.flow(spend)) as flow, suppress(StopIteration):
         expand = next(flow)
         while True:

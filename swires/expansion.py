@@ -99,10 +99,11 @@ class Expansion:
         if self.expand.live and chunk.text:
             self.emit(TextCommitted(chunk.text))
         if chunk.finish_reason is not None:
-            self._finish(parent, drafts.pop(chunk.index), chunk.finish_reason, chunk.logprob)
+            self._finish(parent, drafts.pop(chunk.index), chunk.finish_reason, chunk)
 
-    def _finish(self, parent: Trajectory, draft: Draft, reason: FinishReason, logprob: float | None = None) -> None:
-        candidate = Candidate(draft.id, self.expand.stage, draft.text, draft.token_ids, reason, logprob)
+    def _finish(self, parent: Trajectory, draft: Draft, reason: FinishReason, last: Chunk | None = None) -> None:
+        logprob, token_logprobs = (None, ()) if last is None else (last.logprob, last.token_logprobs)
+        candidate = Candidate(draft.id, self.expand.stage, draft.text, draft.token_ids, reason, logprob, token_logprobs)
         self._grown.append((parent, candidate))
         self._arrivals.put_nowait(parent.then(candidate))
         self.emit(CandidateFinished(candidate, parent.last.id if parent.candidates else None))

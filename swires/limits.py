@@ -60,10 +60,10 @@ def spanned(expand: Expand, parent: Trajectory) -> Sequence[Stage]:
 
 
 def _share_of_tokens(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> int:
-    """What is left, for each candidate; one that is scored may cost its length once more."""
+    """What is left, for each candidate and each that is reserved; one that is scored may cost its length once more."""
     total = spend.budget.max_total_tokens
     kept = 0 if expand.concludes else min(max_tokens[Stage.CONCLUSION], total // CONCLUDING_SHARE)
-    return (total - spend.num_tokens - kept) // (expand.num_candidates * (1 + expand.scored))
+    return (total - spend.num_tokens - kept) // (expand.num_candidates * (1 + expand.scored) + spend.reserved)
 
 
 def _deadline(expand: Expand, spend: Spend) -> float:

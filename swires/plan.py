@@ -14,7 +14,9 @@ from swires.types import Problem, Sampling
 class SearchPlan:
     """A problem and how to search for its answer; `samplings` are of the stages that `sampling` is not for.
 
-    Raises InvalidPlan when the policy cannot fit the budget.
+    Of `num_answers`, the first is what the policy finds; the others are further conclusions of the same reasoning, or
+    of as much as a policy has sampled before its last candidate. Raises InvalidPlan when the policy and they cannot fit
+    the budget.
     """
 
     problem: Problem
@@ -22,12 +24,23 @@ class SearchPlan:
     sampling: Sampling = field(default_factory=Sampling)
     budget: Budget = field(default_factory=Budget)
     samplings: Mapping[Stage, Sampling] = field(default_factory=dict)
+    num_answers: int = 1
 
     def __post_init__(self) -> None:
-        least = self.policy.least_generations
+        least = self.policy.least_generations + self.num_others
         for name in ("max_generations", "max_total_tokens"):
             if getattr(self.budget, name) < least:
                 raise InvalidPlan(f"{name} must be at least {least} for the policy {self.policy.name}", field=name)
+
+    @property
+    def num_others(self) -> int:
+        """Answers beyond the policy's own, each one generation."""
+        return self.num_answers - 1
+
+    @property
+    def width(self) -> int:
+        """The greatest number of candidates at once."""
+        return max(self.policy.width, self.num_others)
 
     def sampling_of(self, stage: Stage) -> Sampling:
         """How candidates that end with `stage` are sampled."""

@@ -2,7 +2,8 @@
 
 Baselines as in LLaVA-CoT (arXiv 2411.10440v6, section 3.2), SWIRES with the numbers of its released implementation
 (https://github.com/PKU-YuanGroup/LLaVA-CoT, inference/VLMEvalKit/swires.py). One that `thresholds` compares scores with
-a fixed one or across expansions, which a scorer that only ranks has nothing to say to.
+a fixed one or across expansions, which a scorer that only ranks has nothing to say to. Those whose candidates are whole
+answers sample the CONCLUSION by itself where it `concludes_apart`, for what is asked of that stage alone.
 """
 
 import math
@@ -28,11 +29,21 @@ class Greedy:
     stages: ClassVar[Mapping[Stage, StageUse]] = {}
     thresholds: ClassVar[bool] = False
     width: ClassVar[int] = 1
-    least_generations: ClassVar[int] = 1
-    most_generations: ClassVar[int] = 1
+    concludes_apart: bool = False
+
+    @property
+    def least_generations(self) -> int:
+        return 1 + self.concludes_apart
+
+    @property
+    def most_generations(self) -> int:
+        return self.least_generations
 
     def flow(self, spend: Spend) -> Flow:
-        (answer,) = yield Expand(Stage.CONCLUSION, (ROOT,), 1, scored=False, greedy=True)
+        parents: tuple[Trajectory, ...] = (ROOT,)
+        if self.concludes_apart:
+            parents = yield Expand(Stage.REASONING, parents, 1, scored=False, greedy=True)
+        (answer,) = yield Expand(Stage.CONCLUSION, parents, 1, scored=False, greedy=True)
         return Outcome(answer)
 
 
@@ -44,6 +55,7 @@ class BestOfN:
     stages: ClassVar[Mapping[Stage, StageUse]] = {}
     thresholds: ClassVar[bool] = False
     candidates: int = 4
+    concludes_apart: bool = False
 
     def __post_init__(self) -> None:
         require("candidates", self.candidates, least=1)
@@ -54,14 +66,18 @@ class BestOfN:
 
     @property
     def least_generations(self) -> int:
-        return self.candidates
+        return self.candidates * (1 + self.concludes_apart)
 
     @property
     def most_generations(self) -> int:
-        return self.candidates
+        return self.least_generations
 
     def flow(self, spend: Spend) -> Flow:
-        answers = yield Expand(Stage.CONCLUSION, (ROOT,), self.candidates)
+        if self.concludes_apart:
+            reasonings = yield Expand(Stage.REASONING, (ROOT,), self.candidates, scored=False)
+            answers = yield Expand(Stage.CONCLUSION, reasonings, 1)
+        else:
+            answers = yield Expand(Stage.CONCLUSION, (ROOT,), self.candidates)
         return Outcome(best(answers, 1)[0])
 
 
@@ -74,6 +90,7 @@ class SentenceBeam:
     thresholds: ClassVar[bool] = False
     most_generations: ClassVar[None] = None
     candidates: int = 2
+    concludes_apart: bool = False
 
     def __post_init__(self) -> None:
         require("candidates", self.candidates, least=1)
@@ -87,14 +104,15 @@ class SentenceBeam:
         return self.candidates + 1
 
     def flow(self, spend: Spend) -> Flow:
-        answer = ROOT
-        while spend.allows(self.candidates + 1):
-            sentences = yield Expand(Stage.CONCLUSION, (answer,), self.candidates, stop=(SENTENCE_END,))
+        answer, whole = ROOT, False
+        through = Stage.REASONING if self.concludes_apart else Stage.CONCLUSION
+        while not whole and spend.allows(self.candidates + 1):
+            sentences = yield Expand(through, (answer,), self.candidates, stop=(SENTENCE_END,))
             answer = best(sentences, 1)[0]
-            if _is_whole(answer):
-                return Outcome(answer)
-        (answer,) = yield Expand(Stage.CONCLUSION, (answer,), 1, scored=False)
-        return Outcome(answer, stopped_by="generations")
+            whole = _is_whole(answer)
+        if not whole or self.concludes_apart:
+            (answer,) = yield Expand(Stage.CONCLUSION, (answer,), 1, scored=False)
+        return Outcome(answer, stopped_by=None if whole else "generations")
 
 
 def _is_whole(answer: Trajectory) -> bool:

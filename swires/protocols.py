@@ -6,7 +6,7 @@ from typing import Protocol
 
 from swires.budget import Spend
 from swires.stages import Stage
-from swires.types import FinishReason, Flow, Problem, Sampling, Trajectory
+from swires.types import FinishReason, Flow, Problem, Sampling, TokenLogprob, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +14,8 @@ class Chunk:
     """New ids of candidate `index` and, at the latest with the last of its chunks, which has the `finish_reason`, their
     text. Those of a live candidate agree chunk by chunk, since it may be cut and continued after any of them.
 
-    `logprob` (the candidate's sum, in nats, where asked for) and the prompt tokens of the engine request (`cached` of
-    them not computed again) come with the last chunk.
+    `logprob` (the candidate's sum, in nats) and `token_logprobs`, where asked for, and the prompt tokens of the engine
+    request (`cached` of them not computed again) come with the last chunk.
     """
 
     index: int
@@ -25,6 +25,7 @@ class Chunk:
     logprob: float | None = None
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    token_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Engine(Protocol):

@@ -54,8 +54,17 @@ class Record:
         # Of a candidate that was cut, the text is known only where it was told as it grew.
         return max((each for each in possible if each.candidates == final or not _is_cut(each)), key=_progress)
 
-    def result(self, problem: Problem, outcome: Outcome, spend: Spend, *, scorer_degraded: bool) -> SearchResult:
-        nodes = tuple(_node(each, outcome.answer) for each in self._trajectories[1:])
+    def result(
+        self,
+        problem: Problem,
+        outcome: Outcome,
+        spend: Spend,
+        *,
+        scorer_degraded: bool,
+        others: tuple[Trajectory, ...] = (),
+    ) -> SearchResult:
+        answers = (outcome.answer, *others)
+        nodes = tuple(_node(each, answers) for each in self._trajectories[1:])
         cut_short = any(node.candidate.finish_reason == "cut" for node in nodes)
         return SearchResult(
             answer=outcome.answer,
@@ -68,6 +77,7 @@ class Record:
             tokens=_split(problem, nodes, spend),
             seconds=spend.seconds,
             nodes=nodes,
+            others=others,
         )
 
 
@@ -90,13 +100,13 @@ def _progress(trajectory: Trajectory) -> tuple[int, float, int]:
     return len(scores), scores[-1] if scores else 0.0, trajectory.num_tokens
 
 
-def _node(trajectory: Trajectory, answer: Trajectory) -> Node:
+def _node(trajectory: Trajectory, answers: tuple[Trajectory, ...]) -> Node:
     candidate, parents = trajectory.last, trajectory.candidates[:-1]
-    return Node(candidate, parents[-1].id if parents else None, trajectory.score, _fate(candidate, answer))
+    return Node(candidate, parents[-1].id if parents else None, trajectory.score, _fate(candidate, answers))
 
 
-def _fate(candidate: Candidate, answer: Trajectory) -> Fate:
-    if candidate in answer.candidates:
+def _fate(candidate: Candidate, answers: tuple[Trajectory, ...]) -> Fate:
+    if any(candidate in answer.candidates for answer in answers):
         return "chosen"
     return "aborted" if candidate.finish_reason == "cut" else "discarded"
 

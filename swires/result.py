@@ -55,7 +55,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The answer, how it was found and what it cost. `accepted` is None where no threshold was applied."""
+    """The answer, how it was found and what it cost. `accepted` is None where no threshold was applied; `others` are
+    the further answers that were asked for."""
 
     answer: Trajectory
     sections: tuple[AnswerSection, ...]
@@ -67,6 +68,12 @@ class SearchResult:
     tokens: TokenSplit
     seconds: float
     nodes: tuple[Node, ...]
+    others: tuple[Trajectory, ...] = ()
+
+    @property
+    def answers(self) -> tuple[Trajectory, ...]:
+        """As many as were asked for, the one that the search found first."""
+        return (self.answer, *self.others)
 
 
 def answer_sections(answer: Trajectory) -> tuple[AnswerSection, ...]:

@@ -8,7 +8,7 @@ from swires.admission import Line
 from swires.errors import Overloaded
 from swires.events import Emit, Event
 from swires.plan import SearchPlan
-from swires.protocols import Engine, Scorer, SearchPolicy
+from swires.protocols import Engine, Scorer
 from swires.search import search
 
 NEWEST_SHARE = 0.2
@@ -18,7 +18,7 @@ NEWEST_SHARE = 0.2
 class Scheduler:
     """Runs searches on one engine, first come, first served, while their candidates fit its `capacity`.
 
-    A search costs the width of its policy; one wider than the capacity takes all of it. At most `max_waiting` searches
+    A search costs its width; one wider than the capacity takes all of it. At most `max_waiting` searches
     wait for their turn, one more is refused.
     """
 
@@ -61,11 +61,11 @@ class Scheduler:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def check_room(self, policy: SearchPolicy) -> None:
-        """Raises Overloaded where a search by `policy` would be refused at this moment."""
+    def check_room(self, width: int) -> None:
+        """Raises Overloaded where a search of this width would be refused at this moment."""
         if self._draining:
             raise self._refusal("shutting down")
-        if len(self._line) >= self._max_waiting and self._line.would_wait(self._cost(policy)):
+        if len(self._line) >= self._max_waiting and self._line.would_wait(self._cost(width)):
             raise self._refusal("too many searches")
 
     async def drain(self) -> None:
@@ -76,13 +76,13 @@ class Scheduler:
             await asyncio.wait(self._tasks)
 
     async def _search(self, plan: SearchPlan, scorer: Scorer, emit: Emit) -> None:
-        self.check_room(plan.policy)
-        async with self._line.share(self._cost(plan.policy)):
+        self.check_room(plan.width)
+        async with self._line.share(self._cost(plan.width)):
             result = await search(plan, self._engine, scorer, emit)
         self._mean_s += NEWEST_SHARE * (result.seconds - self._mean_s)
 
-    def _cost(self, policy: SearchPolicy) -> int:
-        return min(policy.width, self._capacity)
+    def _cost(self, width: int) -> int:
+        return min(width, self._capacity)
 
     def _refusal(self, reason: str) -> Overloaded:
         """Worth another try when those who wait have been served."""

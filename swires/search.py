@@ -23,13 +23,15 @@ async def search(plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -
 
     When a limit is reached, the best so far is concluded with one more generation, for which a share of time and
     tokens is kept. Generations and tokens never pass their limits; a candidate that the scorer reads is charged its
-    length once more, whatever the scorer had to compute for that. Raises EngineError, and DeadlineExceeded when time
-    ran out before there was any text.
+    length once more, whatever the scorer had to compute for that. Further answers have generations of their own kept
+    for them; one for which tokens or time are short is cut. Raises EngineError, and DeadlineExceeded when time ran out
+    before there was any text.
     """
     run = Search(plan, engine, scorer, emit)
     with closing(plan.policy.flow(run.spend)) as flow:
         outcome = await run.follow(flow)
-    result = run.finish(outcome)
+    run.record.commit(outcome.answer)
+    result = run.finish(outcome, await run.others(outcome.answer))
     emit(SearchFinished(result))
     return result
 
@@ -42,7 +44,7 @@ class Search:
         self.engine = engine
         self.scorer = scorer
         self.emit = emit
-        self.spend = Spend(plan.budget, asyncio.get_running_loop().time)
+        self.spend = Spend(plan.budget, asyncio.get_running_loop().time, reserved=plan.num_others)
         self.record = Record(emit)
         self.num_expands = 0
         self.known_scores: dict[tuple[int, ...], float] = {}
@@ -73,6 +75,16 @@ class Search:
         if not whole and limit_before(expand, allowed, self.spend) is None:
             (answer,) = await self.expand(expand, allowed)
         return Outcome(answer, stopped_by=limit)
+
+    async def others(self, answer: Trajectory) -> tuple[Trajectory, ...]:
+        """Further conclusions of what `answer` concludes, now that it is certain."""
+        if not self.plan.num_others:
+            return ()
+        concluded = bool(answer.candidates) and answer.last.stage is Stage.CONCLUSION
+        parent = answer.parent if concluded else answer
+        expand = Expand(Stage.CONCLUSION, (parent,), self.plan.num_others, final=False, scored=False)
+        self.spend.reserved = 0
+        return await self.expand(expand, allowance(expand, self.plan.max_tokens, self.spend))
 
     async def expand(self, expand: Expand, allowed: Allowance) -> tuple[Trajectory, ...]:
         """Sample and score what `expand` asks for, as far as is allowed."""
@@ -111,10 +123,11 @@ class Search:
             for index, max_tokens in enumerate(allowed.max_tokens)
         ]
 
-    def finish(self, outcome: Outcome) -> SearchResult:
-        """The answer is certain. Raises DeadlineExceeded when there is none."""
-        self.record.commit(outcome.answer)
-        result = self.record.result(self.plan.problem, outcome, self.spend, scorer_degraded=self.scorer_degraded)
+    def finish(self, outcome: Outcome, others: tuple[Trajectory, ...]) -> SearchResult:
+        """Raises DeadlineExceeded when there is no answer."""
+        result = self.record.result(
+            self.plan.problem, outcome, self.spend, scorer_degraded=self.scorer_degraded, others=others
+        )
         if result.stopped_by == "seconds" and not outcome.answer.text:
             raise DeadlineExceeded("time ran out before there was any text")
         return result

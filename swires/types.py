@@ -31,7 +31,8 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How candidates are sampled; `max_tokens` bounds a candidate, in a search each stage of one; `likelihood` asks
-    for log-probabilities."""
+    for log-probabilities, `top_logprobs` for those of each token and of so many likeliest in its place. With a
+    `json_schema` a candidate of CONCLUSION is this stage alone, JSON that keeps to the schema between its tags."""
 
     temperature: float = 0.6
     top_p: float = 0.9
@@ -39,6 +40,8 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     likelihood: bool = False
+    top_logprobs: int | None = None
+    json_schema: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -47,6 +50,16 @@ class Sampling:
             raise InvalidPlan(f"top_p must be above 0 and at most 1, not {self.top_p}", field="top_p")
         if self.max_tokens < 1:
             raise InvalidPlan(f"max_tokens must be at least 1, not {self.max_tokens}", field="max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """What a token adds to the text of its candidate (a character of several tokens is added by the last of them), its
+    log-probability, and the likeliest tokens in its place with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,7 @@ class Candidate:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     logprob: float | None = None
+    token_logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
 
     @property
     def mean_logprob(self) -> float | None:
@@ -78,6 +92,11 @@ class Trajectory:
     @property
     def last(self) -> Candidate:
         return self.candidates[-1]
+
+    @property
+    def parent(self) -> "Trajectory":
+        """Without the newest candidate."""
+        return Trajectory(self.candidates[:-1], self.scores[:-1])
 
     @property
     def score(self) -> float | None:

@@ -1,8 +1,9 @@
 """An engine for tests of what stands above it: well-formed stages without a model, and the same ones every time."""
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from math import log
 from random import Random
@@ -16,7 +17,7 @@ from server.engine.merge import merged
 from swires.errors import InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import TAGS, Stage
-from swires.types import FinishReason, Problem, Sampling
+from swires.types import FinishReason, Problem, Sampling, TokenLogprob
 
 FIRST_TAG_ID = 0x110000  # beyond the characters, which are their own ids
 TOKENS_PER_IMAGE = 16
@@ -86,24 +87,42 @@ class FakeEngine:
             await self._step()
         finally:
             self.num_running -= 1
+        logprobs = [log(chance.uniform(0.5, 1.0)) for _ in ids]
         yield Chunk(
             index,
             self.decode(ids[sent:] if live else ids),
             ids[sent:],
             finish_reason,
-            sum(log(chance.uniform(0.5, 1.0)) for _ in ids) if sampling.likelihood else None,
+            sum(logprobs) if sampling.likelihood else None,
             num_prompt_tokens,
             _full_blocks(num_prompt_tokens) if prefix else 0,
+            () if sampling.top_logprobs is None else tuple(self._told(ids, logprobs, sampling.top_logprobs)),
         )
+
+    def _told(self, ids: Sequence[int], logprobs: Sequence[float], num_top: int) -> Iterator[TokenLogprob]:
+        for token, logprob in zip(ids, logprobs, strict=True):
+            others = (("?" * rank, logprob - rank) for rank in range(1, num_top))
+            top = [(self.decode([token]), logprob), *others]
+            yield TokenLogprob(self.decode([token]), logprob, tuple(top[:num_top]))
 
     def _written(
         self, problem: Problem, prefix: tuple[int, ...], stage: Stage, sampling: Sampling, chance: Random
     ) -> tuple[tuple[int, ...], FinishReason]:
-        text = _rest(self.decode(prefix), stage, chance)
+        if sampling.json_schema is not None and stage is Stage.CONCLUSION:
+            text = _bound(json.loads(sampling.json_schema), chance)
+        else:
+            text = _rest(self.decode(prefix), stage, chance)
         ends = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
         ids = _with_tags(text[: min(ends, default=len(text))])
         room = min(sampling.max_tokens, max(0, self.max_model_len - problem.num_prompt_tokens - len(prefix)))
         return ids[:room], "length" if len(ids) > room else "stop"
+
+    async def check_schema(self, schema: str) -> None:
+        """See `server.serving_engine.ServingEngine`."""
+        try:
+            _instance(json.loads(schema), 0)
+        except (KeyError, TypeError) as error:
+            raise InvalidPlan("the schema cannot be kept to", field="json_schema") from error
 
     async def read_labels(
         self, problem: Problem, prefixes: Sequence[tuple[int, ...]], labels: tuple[int, ...]
@@ -162,6 +181,22 @@ def _sentences(stage: Stage, chance: Random) -> list[str]:
             return [f"I see {thing}.", f" That makes {number}."]
         case Stage.CONCLUSION:
             return [str(number)]
+
+
+def _bound(schema: Mapping[str, Any], chance: Random) -> str:
+    stage = Stage.CONCLUSION
+    return f"{stage.opening}{json.dumps(_instance(schema, chance.randint(1, 9)))}{stage.closing}"
+
+
+def _instance(schema: Mapping[str, Any], number: int) -> Any:
+    """A value that keeps to the schema. Raises KeyError where it is beyond this engine."""
+    if "enum" in schema:
+        return schema["enum"][number % len(schema["enum"])]
+    if schema.get("type", "object") == "object":
+        return {name: _instance(each, number) for name, each in schema.get("properties", {}).items()}
+    if schema["type"] == "array":
+        return [_instance(schema["items"], number)]
+    return {"integer": number, "number": number, "string": str(number), "boolean": number % 2 == 0}[schema["type"]]
 
 
 def _with_tags(text: str) -> tuple[int, ...]:

@@ -1,11 +1,36 @@
 """Between ids and text where the two do not end at the same place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+CHARACTER_IN_PIECES = "\ufffd"
+"""What a part of a character decodes to."""
+
+MAX_TOKENS_OF_CHARACTER = 4
 
 
 def decoded(ids: Sequence[int], *, after: int, decode: Callable[[Sequence[int]], str]) -> str:
     """The text of `ids` where they follow the id `after`: some tokenizers drop a space at the beginning of a text."""
     return decode([after, *ids])[len(decode([after])) :]
+
+
+def pieces_of(
+    ids: Sequence[int], text: str, *, after: int, decode: Callable[[Sequence[int]], str]
+) -> Iterator[tuple[int, str]]:
+    """What each of `ids`, which may reach beyond `text`, adds to it, with the id before it.
+
+    A character of several tokens is added by the last of them.
+    """
+    character, pending = [after], list[int]()
+    for before, token in pairwise([after, *ids]):
+        pending.append(token)
+        piece = decode([*character, *pending])[len(decode(character)) :]
+        if piece.endswith(CHARACTER_IN_PIECES) and len(pending) < MAX_TOKENS_OF_CHARACTER:
+            yield before, ""
+            continue
+        piece, text = text[: len(piece)], text[len(piece) :]
+        yield before, piece
+        character, pending = pending, []
 
 
 def trimmed(

@@ -4,6 +4,7 @@ The one module that imports vLLM. Written against vLLM 0.32.
 """
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
@@ -18,33 +19,41 @@ import vllm
 from PIL.Image import Image
 from vllm import AsyncEngineArgs, CompletionOutput, PoolingParams, RequestOutput, SamplingParams
 from vllm.exceptions import VLLMClientError, VLLMError
+from vllm.logprobs import Logprob
 from vllm.multimodal.cache.lru import LruKeyReplicatedSenderCache
 from vllm.multimodal.inputs import MultiModalKwargsItems
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 from server.checkpoint import CheckpointError, load
 from server.engine.classifier import Classified, Conversation
 from server.engine.labels import LabelRead
 from server.engine.merge import merged
 from server.engine.plain_text import PlainText, pieces
-from server.engine.tokens import decoded, following, trimmed
+from server.engine.structure import structural_tag
+from server.engine.tokens import (
+    CHARACTER_IN_PIECES,
+    MAX_TOKENS_OF_CHARACTER,
+    decoded,
+    following,
+    pieces_of,
+    trimmed,
+)
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
-from swires.types import Problem, Sampling
+from swires.types import Problem, Sampling, TokenLogprob
 
 TOKENS_PER_CHUNK = 16
 """How often a candidate that is not shown live tells its ids, so that one that is cut has its tokens counted."""
 
-CHARACTER_IN_PIECES = "\ufffd"
-HELD_BACK = 4
-"""The most tokens that a character is made of: so many at the end may still change their text or, by a stop string, be
-replaced."""
+HELD_BACK = MAX_TOKENS_OF_CHARACTER
+"""So many tokens at the end may still change their text or, by a stop string, be replaced."""
 
 CPU_CACHE_BYTES = 1 << 30
 """For keys and values: 170,000 tokens of the embedded checkpoint."""
@@ -206,7 +215,15 @@ class VllmEngine:
         with _requesting():
             params = [self._params(stage, sampling, index, room, live) for index in range(n)]
         samples = [
-            self._sample(prompt, params[index], stage, index, live=live, fresh=not prefix and index == 0)
+            self._sample(
+                prompt,
+                params[index],
+                stage,
+                index,
+                top_logprobs=sampling.top_logprobs,
+                live=live,
+                fresh=not prefix and index == 0,
+            )
             for index in range(n)
         ]
         async with aclosing(merged(samples)) as chunks:
@@ -214,14 +231,17 @@ class VllmEngine:
                 yield chunk
 
     def _params(self, stage: Stage, sampling: Sampling, index: int, room: int, live: bool) -> SamplingParams:
-        closing_id = self._closing_ids[stage]
+        structure = _structure(stage, sampling)
+        closing_id = self._closing_ids[stage] if structure is None else None
         stop = [*sampling.stop, *([stage.closing] if closing_id is None else [])]
+        likelihood = 0 if sampling.likelihood else None
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=None if sampling.seed is None else sampling.seed + index,
             max_tokens=min(sampling.max_tokens, room),
-            logprobs=0 if sampling.likelihood else None,
+            logprobs=likelihood if sampling.top_logprobs is None else sampling.top_logprobs,
+            structured_outputs=structure,
             stop=stop,
             stop_token_ids=[] if closing_id is None else [closing_id],
             detokenize=bool(stop),
@@ -231,17 +251,44 @@ class VllmEngine:
             stream_interval=1 if live else TOKENS_PER_CHUNK,
         )
 
+    async def check_schema(self, schema: str) -> None:
+        """See `server.serving_engine.ServingEngine`."""
+        if not await asyncio.to_thread(self._fits, schema):
+            raise InvalidPlan("the schema cannot be kept to", field="json_schema")
+
+    def _fits(self, schema: str) -> bool:
+        """Of xgrammar, which passes over some of what it cannot enforce."""
+        config = self._llm.vllm_config
+        try:
+            params = self._params(Stage.CONCLUSION, Sampling(json_schema=schema), index=0, room=1, live=False)
+            params.verify(
+                config.model_config, config.speculative_config, config.structured_outputs_config, self._tokenizer
+            )
+        except (VLLMClientError, ValueError):
+            return False
+        return not has_xgrammar_unsupported_json_features(json.loads(schema))
+
     async def _sample(
-        self, prompt: Rendered, params: SamplingParams, stage: Stage, index: int, *, live: bool, fresh: bool
+        self,
+        prompt: Rendered,
+        params: SamplingParams,
+        stage: Stage,
+        index: int,
+        *,
+        top_logprobs: int | None,
+        live: bool,
+        fresh: bool,
     ) -> AsyncGenerator[Chunk, None]:
         """One candidate: its ids as they come, with `live` their text too, else all text at the end."""
         ids: list[int] = []
+        logprobs: list[Any] = []
         text, num_sent, shown, last_id = "", 0, 0, prompt.token_ids[-1]
         held_back = HELD_BACK if params.stop else 0
         async with aclosing(self._outputs(prompt, params, fresh=fresh)) as outputs:
             async for output in outputs:
                 (sample,) = output.outputs
                 ids += sample.token_ids
+                logprobs += sample.logprobs or ()
                 text += sample.text
                 new = ids[num_sent : max(num_sent, len(ids) - held_back)]
                 if sample.finish_reason is not None or not new:
@@ -251,7 +298,9 @@ class VllmEngine:
                     continue
                 yield Chunk(index, piece, tuple(new))
                 num_sent, shown, last_id = num_sent + len(new), shown + len(piece), new[-1]
-        ids, text, logprob = self._ended(ids, text, sample, stage, after=prompt.token_ids[-1])
+        sampled, after = tuple(ids), prompt.token_ids[-1]
+        ids, text, logprob = self._ended(ids, text, sample, stage, after=after)
+        token_logprobs = None if top_logprobs is None else self._told(sampled, logprobs, text, after, top_logprobs)
         yield Chunk(
             index,
             text[shown:],
@@ -260,7 +309,18 @@ class VllmEngine:
             logprob,
             len(prompt.token_ids),
             output.num_cached_tokens or 0,
+            tuple(token_logprobs or ()),
         )
+
+    def _told(
+        self, ids: Sequence[int], logprobs: Sequence[Mapping[int, Logprob]], text: str, after: int, num_top: int
+    ) -> Iterator[TokenLogprob]:
+        """One for each of the sampled `ids`, those too that the text does not reach."""
+        pieces = pieces_of(ids, text, after=after, decode=self.decode)
+        for token, (before, piece), likely in zip(ids, pieces, logprobs, strict=True):
+            ranked = sorted(likely, key=lambda each: likely[each].logprob, reverse=True)[:num_top]
+            top = [(decoded([each], after=before, decode=self.decode), likely[each].logprob) for each in ranked]
+            yield TokenLogprob(piece, likely[token].logprob, tuple(top))
 
     def _ended(
         self, ids: list[int], text: str, sample: CompletionOutput, stage: Stage, *, after: int
@@ -382,6 +442,14 @@ def memory_beside(share: float) -> tuple[dict[str, float], dict[str, float]]:
     if current_platform.is_cpu():
         return {}, {}
     return {"gpu_memory_utilization": share}, {"gpu_memory_utilization": USED_MEMORY - share}
+
+
+def _structure(stage: Stage, sampling: Sampling) -> StructuredOutputsParams | None:
+    """Of which the closing tag is a part: a token that stops a request is let through at its end alone, as is the one
+    that ends any text, which some models prefer to the tag."""
+    if sampling.json_schema is None or stage is not Stage.CONCLUSION:
+        return None
+    return StructuredOutputsParams(structural_tag=structural_tag(sampling.json_schema))
 
 
 def _continued(problem: Problem, prefix: tuple[int, ...]) -> Rendered:

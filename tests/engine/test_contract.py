@@ -1,6 +1,7 @@
 """What every engine keeps, on the fake and on real vLLM."""
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -26,6 +27,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 QUESTION = "Subtract all red circles. How many objects are left?"
 SEEDED = Sampling(seed=7)
+COUNT = json.dumps(
+    {
+        "type": "object",
+        "properties": {"count": {"type": "integer", "enum": [1, 2, 3]}},
+        "required": ["count"],
+        "additionalProperties": False,
+    }
+)
 
 
 @pytest.fixture(params=["fake", "vllm"])
@@ -168,6 +177,59 @@ async def test_likelihood_comes_when_asked_for(engine: "AnyEngine", problem: Pro
     assert asked.last.logprob is not None
     assert -math.inf < asked.last.logprob < 0
     assert asked.text == unasked.text
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_the_log_probabilities_of_tokens_come_when_asked_for(
+    engine: "AnyEngine", problem: Problem, live: bool
+) -> None:
+    asked = Sampling(temperature=0, top_logprobs=3)
+    (candidate,) = await sample(engine, problem, sampling=asked, live=live)
+    tokens = candidate.last.token_logprobs
+    assert len(tokens) == len(candidate.token_ids)
+    assert "".join(token.text for token in tokens) == candidate.text
+    for token in tokens:
+        logprobs = [logprob for _, logprob in token.top]
+        assert len(logprobs) == 3
+        assert token.logprob == max(logprobs) <= 0
+        assert token.text in {text for text, _ in token.top}
+    assert all(not chunk.token_logprobs for chunk in candidate.chunks[:-1])
+    (unasked,) = await sample(engine, problem)
+    assert unasked.last.token_logprobs == ()
+
+
+async def test_log_probabilities_without_alternatives(engine: "AnyEngine", problem: Problem) -> None:
+    (candidate,) = await sample(engine, problem, sampling=Sampling(seed=7, top_logprobs=0))
+    assert "".join(token.text for token in candidate.last.token_logprobs) == candidate.text
+    assert all(token.top == () for token in candidate.last.token_logprobs)
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_schema_binds_the_conclusion_and_its_tag_ends_it(
+    engine: "AnyEngine", problem: Problem, live: bool
+) -> None:
+    bound = Sampling(temperature=0, json_schema=COUNT, max_tokens=400)
+    (reasoning,) = await sample(engine, problem, stage=Stage.REASONING, sampling=bound, live=live)
+    assert reasoning.text.endswith("</REASONING>")
+    assert "{" not in reasoning.text
+    for prefix in (reasoning.token_ids, ()):
+        (candidate,) = await sample(engine, problem, prefix, stage=Stage.CONCLUSION, sampling=bound, live=live)
+        before, _, concluded = candidate.text.partition("<CONCLUSION>")
+        assert candidate.last.finish_reason == "stop"
+        assert before.strip() == ""
+        assert concluded.endswith("</CONCLUSION>")
+        assert json.loads(concluded.removesuffix("</CONCLUSION>"))["count"] in (1, 2, 3)
+        assert engine.decode(candidate.token_ids) == candidate.text
+        assert not live or candidate.num_pieces > 3
+
+
+async def test_a_schema_that_cannot_be_kept_to_is_refused(engine: "AnyEngine") -> None:
+    await engine.check_schema(COUNT)
+    await engine.check_schema('{"type": "object"}')
+    for schema in ('{"type": "no-such-type"}', '{"type": "object", "properties": {"a": {"type": "nothing"}}}'):
+        with pytest.raises(InvalidPlan) as refused:
+            await engine.check_schema(schema)
+        assert refused.value.field == "json_schema"
 
 
 async def test_max_tokens_cuts(engine: "AnyEngine", problem: Problem) -> None:

@@ -62,6 +62,22 @@ async def test_text_and_ids_end_at_the_tag(engine: "VllmEngine", live: bool) -> 
         assert ids[index][-len(tag) :] == tag
 
 
+async def test_a_schema_leaves_the_tag_its_end(engine: "VllmEngine") -> None:
+    problem = await engine.render(CHAT, [IMAGE])
+    schema = json.dumps({"type": "object", "properties": {"count": {"enum": [1, 2]}}, "additionalProperties": False})
+    bound = Sampling(temperature=0, json_schema=schema, top_logprobs=0)
+    async with aclosing(engine.generate(problem, (), stage=Stage.CONCLUSION, n=1, sampling=bound)) as chunks:
+        last = [chunk async for chunk in chunks][-1]
+    text = last.text.strip()
+    assert text.endswith("</CONCLUSION>")
+    assert json.loads(text.removeprefix("<CONCLUSION>").removesuffix("</CONCLUSION>")) in (
+        {},
+        {"count": 1},
+        {"count": 2},
+    )
+    assert "".join(token.text for token in last.token_logprobs) == last.text
+
+
 async def test_the_death_of_the_core_is_told(engine: "VllmEngine") -> None:
     problem = await engine.render(CHAT, [IMAGE])
     unending = Sampling(temperature=1.5, top_p=1.0, max_tokens=900)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from server.engine.tokens import decoded, following, trimmed
+from server.engine.tokens import decoded, following, pieces_of, trimmed
 
 SENTENCES = ["The blue square.</CAPTION> The end.", "A red circle, a blue square."] * 4
 
@@ -83,6 +83,19 @@ def test_text_that_goes_on_gets_no_space(tokenizer: PreTrainedTokenizerFast, tex
         return list(tokenizer.encode(text, add_special_tokens=False))
 
     assert tokenizer.decode(encode("What is <") + following(text, encode=encode)) == "What is <" + text
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, SPELLED])
+@given(text=st.text(st.characters(exclude_characters="\ufffd"), min_size=1), beyond=st.text(max_size=8))
+def test_the_pieces_of_tokens_are_the_text(tokenizer: PreTrainedTokenizerFast, text: str, beyond: str) -> None:
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids)))
+
+    first, *ids = tokenizer.encode("a" + text + beyond, add_special_tokens=False)
+    text = decoded(ids, after=first, decode=decode)[: len(text)]
+    pieces = list(pieces_of(ids, text, after=first, decode=decode))
+    assert "".join(piece for _, piece in pieces) == text
+    assert len(pieces) == len(ids)
 
 
 def test_a_stop_string_that_is_encoded_anew_gets_no_space() -> None:

@@ -1,6 +1,7 @@
 """What only real vLLM can show: caches, aborts, its special tokens, its failures."""
 
 import asyncio
+import json
 import multiprocessing
 import os
 import re
@@ -194,6 +195,20 @@ async def test_a_start_that_fails_is_told_in_one_line(start_vllm: "StartVllm", t
             pass
     assert "\n" not in str(failed.value)
     assert failed.value.dead
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "number", "multipleOf": 2},
+        {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True, "items": {"type": "string"}}}},
+        {"$ref": "#/nowhere"},
+        {"type": "string", "pattern": "("},
+    ],
+)
+async def test_a_schema_that_would_be_kept_to_in_part_is_refused(vllm_engine: "VllmEngine", schema: Any) -> None:
+    with pytest.raises(InvalidPlan):
+        await vllm_engine.check_schema(json.dumps(schema))
 
 
 async def test_engine_options_are_those_of_vllm() -> None:

@@ -30,6 +30,10 @@ POLICIES = tuple(PRESETS["balanced"])
 TEXT = {"messages": [{"role": "user", "content": "How many?"}]}
 
 
+def json_schema(schema: Json) -> Json:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
 async def message_of(client: httpx.AsyncClient, **fields: object) -> Json:
     reply = await ask(client, **fields)
     assert reply.status_code == 200, reply.text
@@ -203,6 +207,119 @@ async def test_the_trace_is_the_whole_tree(client: httpx.AsyncClient) -> None:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_n_answers_are_further_conclusions_of_the_same_reasoning(client: httpx.AsyncClient, policy: str) -> None:
+    swires = {"policy": policy, "trace": True}
+    one, three = [(await ask(client, n=n, swires=swires)).json() for n in (1, 3)]
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    messages = [choice["message"] for choice in three["choices"]]
+    assert all(message["content"] for message in messages)
+    assert len({message["reasoning"] for message in messages}) == 1
+    assert [choice["finish_reason"] for choice in three["choices"]] == ["stop"] * 3
+    told = three["swires"]
+    chosen = [node for node in told["trace"] if node["fate"] == "chosen"]
+    assert [node["text"] for node in chosen if node["text"].startswith("<CONCLUSION>")] == [
+        f"<CONCLUSION>{message['content']}</CONCLUSION>" for message in messages
+    ]
+    assert len({node["parent"] for node in chosen[-3:]}) == 1
+    assert told["tokens"]["winner"] == sum(node["tokens"] for node in chosen)
+    details, in_content = three["usage"]["completion_tokens_details"], 3 * told["stages"][-1]["tokens"]
+    assert details["reasoning_tokens"] == three["usage"]["completion_tokens"] - in_content
+    if policy in ("swires", "adaptive", "stage_beam"):
+        assert three["choices"][0] == one["choices"][0]
+        assert told["generations"] == one["swires"]["generations"] + 2
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_n_answers_keep_generations_for_themselves(client: httpx.AsyncClient, policy: str) -> None:
+    swires = {"policy": policy, "preset": "thorough", "max_generations": 40}
+    thresholds = {"accept_z": 100} if policies.POLICIES[policy].thresholds else {}
+    reply = (await ask(client, n=8, swires={**swires, **thresholds})).json()
+    assert len(reply["choices"]) == 8
+    assert reply["swires"]["generations"] <= 40
+    assert all(choice["message"]["content"] for choice in reply["choices"])
+
+
+async def test_n_answers_where_no_token_is_left_for_the_others(client: httpx.AsyncClient) -> None:
+    summary = (await ask(client)).json()["swires"]["stages"][0]
+    reply = (await ask(client, n=3, max_tokens=summary["tokens"])).json()
+    assert [choice["finish_reason"] for choice in reply["choices"]] == ["length"] * 3
+    assert [choice["message"]["reasoning"] for choice in reply["choices"]] == [summary["text"]] * 3
+
+
+async def test_n_is_blamed_where_it_is_too_many(client: httpx.AsyncClient) -> None:
+    error = (await ask(client, n=54)).json()["error"]
+    assert error["message"] == "n: with 54 the policy swires takes at least 65 generations, the limit is 64"
+
+
+async def test_a_dry_run_counts_further_answers(client: httpx.AsyncClient) -> None:
+    one, three = [(await ask(client, n=n, swires={"dry_run": True})).json()["swires"]["dry_run"] for n in (1, 3)]
+    for bound in ("least", "expected", "greatest"):
+        assert three[bound]["generations"] == pytest.approx(one[bound]["generations"] + 2, abs=0.11)
+
+
+async def test_stop_ends_the_conclusion_alone(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.engine.fake._sentences", lambda *_: ["It is so.", " Four END five."])
+    async with started() as app, connect(app) as client:
+        for policy in POLICIES:
+            for stop, content in (
+                ("END", "It is so. Four "),
+                (["!", "so"], "It is "),
+                ([], "It is so. Four END five."),
+            ):
+                fields = {"stop": stop, "swires": {"policy": policy}}
+                (choice,) = (await ask(client, **fields)).json()["choices"]
+                assert (choice["message"]["content"], choice["finish_reason"]) == (content, "stop")
+                assert choice["message"]["reasoning"] == "\n\n".join(["It is so. Four END five."] * 3)
+                stream = chunks(await ask(client, stream=True, **fields))
+                assert joined(stream, "content") == content
+                assert joined(stream, "reasoning") == choice["message"]["reasoning"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_logprobs_are_of_the_tokens_of_the_content(client: httpx.AsyncClient, policy: str) -> None:
+    fields = {"logprobs": True, "top_logprobs": 3, "n": 2, "swires": {"policy": policy}}
+    reply = (await ask(client, **fields)).json()
+    for choice in reply["choices"]:
+        tokens = choice["logprobs"]["content"]
+        assert "".join(token["token"] for token in tokens) == choice["message"]["content"]
+        assert bytes(byte for token in tokens for byte in token["bytes"]).decode() == choice["message"]["content"]
+        assert all(len(token["top_logprobs"]) == 3 and token["logprob"] <= 0 for token in tokens)
+        assert choice["logprobs"]["refusal"] is None
+    stream = chunks(await ask(client, stream=True, **fields))
+    ends = {
+        chunk["choices"][0]["index"]: chunk["choices"][0] for chunk in stream if chunk["choices"][0]["finish_reason"]
+    }
+    assert [ends[index]["logprobs"] for index in (0, 1)] == [choice["logprobs"] for choice in reply["choices"]]
+
+
+async def test_logprobs_without_alternatives(client: httpx.AsyncClient) -> None:
+    (choice,) = (await ask(client, logprobs=True)).json()["choices"]
+    assert [token["top_logprobs"] for token in choice["logprobs"]["content"]] == [[]] * len(
+        choice["message"]["content"]
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_response_format_binds_the_conclusion(client: httpx.AsyncClient, policy: str) -> None:
+    schema = {"type": "object", "properties": {"count": {"type": "integer"}, "sure": {"type": "boolean"}}}
+    plain = await message_of(client, swires={"policy": policy}, response_format={"type": "text"})
+    message = await message_of(client, swires={"policy": policy}, response_format=json_schema(schema))
+    assert set(json.loads(message["content"])) == {"count", "sure"}
+    assert "{" not in message["reasoning"]
+    assert "{" not in plain["content"]
+    anything = await message_of(client, swires={"policy": policy}, response_format={"type": "json_object"})
+    assert isinstance(json.loads(anything["content"]), dict)
+
+
+async def test_reasoning_content_too_where_the_server_is_told_so(started: Started) -> None:
+    async with started(reasoning_content=True) as app, connect(app) as client:
+        message = await message_of(client)
+        assert message["reasoning_content"] == message["reasoning"]
+        stream = chunks(await ask(client, stream=True))
+        assert joined(stream, "reasoning_content") == joined(stream, "reasoning") == message["reasoning"]
+
+
 async def test_max_tokens_bounds_the_answer(client: httpx.AsyncClient) -> None:
     for field in ("max_tokens", "max_completion_tokens"):
         reply = (await ask(client, model="demo:greedy", **{field: 5})).json()
@@ -270,6 +387,19 @@ async def test_the_shape_of_a_stream(client: httpx.AsyncClient) -> None:
     assert all(len(chunk["choices"]) == 1 and "usage" not in chunk for chunk in stream)
     assert [chunk["choices"][0]["finish_reason"] for chunk in stream[:-1]] == [None] * (len(stream) - 1)
     assert stream[-1]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+
+
+async def test_a_stream_of_several_answers(client: httpx.AsyncClient) -> None:
+    reply = (await ask(client, n=3)).json()
+    stream = chunks(await ask(client, n=3, stream=True))
+    for choice in reply["choices"]:
+        deltas = [part["delta"] for chunk in stream for part in chunk["choices"] if part["index"] == choice["index"]]
+        assert deltas[0] == {"role": "assistant", "content": ""}
+        for key in ("reasoning", "content"):
+            assert "".join(delta.get(key, "") for delta in deltas) == choice["message"][key]
+    ends = [chunk["choices"][0]["index"] for chunk in stream if chunk["choices"][0]["finish_reason"]]
+    assert ends == [1, 2, 0]
+    assert stream[-1]["swires"]["generations"] == reply["swires"]["generations"]
 
 
 async def test_include_usage(client: httpx.AsyncClient) -> None:
@@ -360,7 +490,8 @@ async def test_fields_that_tell_about_the_caller_are_let_in(client: httpx.AsyncC
         ({"swires": {"max_total_tokens": 10**9}}, 400, "swires.max_total_tokens"),
         ({"swires": {"timeout_s": 10**6}}, 400, "swires.timeout_s"),
         ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
-        ({"n": 2}, 400, "n"),
+        ({"n": 54}, 400, "n"),
+        ({"response_format": json_schema({"type": "no-such-type"})}, 400, "response_format"),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "messages"),
     ],
 )
@@ -489,7 +620,8 @@ async def test_an_image_that_is_refused(client: httpx.AsyncClient, url: str, sta
 async def test_too_many_images(client: httpx.AsyncClient) -> None:
     (message,) = chat()["messages"]
     reply = await ask(client, messages=[message, message])
-    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "messages[1].content[0].image_url.url")
 
 
 async def turns_until(condition: Callable[[], bool]) -> None:

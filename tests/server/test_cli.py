@@ -105,6 +105,7 @@ def test_options_go_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (settings.port, settings.scorers, settings.host) == (9000, ("likelihood", "verifier"), "127.0.0.1")
     assert settings.name == "mine"
     assert read_settings({"model": "x", "port": "9001"}).port == 9001
+    assert read_settings({"model": "x", "reasoning_content": "true"}).reasoning_content
 
 
 def test_a_mistake_in_the_environment_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from server.schemas import ChatRequest
 from swires import errors
 from swires.errors import DeadlineExceeded, EngineError, InvalidPlan, Overloaded, SwiresError
 
+SCHEMA = "response_format.json_schema.schema"
 USER = {"role": "user", "content": "How many?"}
 
 
@@ -56,8 +57,8 @@ def user(*parts: object) -> dict[str, object]:
         (chat(swires={"captoins": 2}), "swires.captoins"),
         (chat(swires={"policy": "mcts"}), "swires.policy"),
         (chat(swires={"captions": "2"}), "swires.captions"),
-        (chat(swires={"stages": {}}), "swires.stages"),
-        (chat(swires={"dry_run": True}), "swires.dry_run"),
+        (chat(swires={"stages": {"STEP": {}}}), "swires.stages.STEP"),
+        (chat(swires={"dry_run": 1}), "swires.dry_run"),
         (chat(swires={"timeout_s": 0}), "swires.timeout_s"),
         (chat(stream_options={"include_usage": 1}), "stream_options.include_usage"),
         (chat(top_k=5), "top_k"),
@@ -70,15 +71,24 @@ def user(*parts: object) -> dict[str, object]:
         (chat(seed=2**63), "seed"),
         (chat(reasoning_effort="extreme"), "reasoning_effort"),
         (chat(stream="yes"), "stream"),
-        (chat(n=2), "n"),
         (chat(n=0), "n"),
         (chat(n=True), "n"),
-        (chat(stop="."), "stop"),
-        (chat(logprobs=True), "logprobs"),
+        (chat(stop=""), "stop"),
+        (chat(stop=["a", ""]), "stop[1]"),
+        (chat(stop=["a", "b", "c", "d", "e"]), "stop"),
+        (chat(stop=3), "stop"),
+        (chat(stop="a", swires={"raw": True}), "stop"),
         (chat(logprobs=0), "logprobs"),
+        (chat(logprobs=True, swires={"raw": True}), "logprobs"),
         (chat(top_logprobs=5), "top_logprobs"),
+        (chat(logprobs=True, top_logprobs=21), "top_logprobs"),
         (chat(logit_bias={"5": 1}), "logit_bias"),
-        (chat(response_format={"type": "json_object"}), "response_format"),
+        (chat(response_format={"type": "xml"}), "response_format"),
+        (chat(response_format={"type": "json_object", "schema": {}}), "response_format.schema"),
+        (chat(response_format={"type": "json_schema"}), "response_format.json_schema"),
+        (chat(response_format={"type": "json_schema", "json_schema": {"name": "x"}}), SCHEMA),
+        (chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": 3}}), SCHEMA),
+        ({"messages": [USER], "n": 0}, "model"),
         (chat(tools=[]), "tools"),
         (chat(tool_choice="auto"), "tool_choice"),
         (chat(functions=[]), "functions"),

@@ -33,7 +33,7 @@ KNOWN = Checkpoint.model_validate(
 )
 
 
-def answered(scorers: Mapping[str, Scorer] | None = None, **swires: object) -> Json:
+def answered(scorers: Mapping[str, Scorer] | None = None, n: int = 1, **swires: object) -> Json:
     """The answer of a server, with its trace."""
 
     async def asked() -> Json:
@@ -41,7 +41,7 @@ def answered(scorers: Mapping[str, Scorer] | None = None, **swires: object) -> J
             known = make_scorers(engine, KNOWN, ("likelihood",))
             app = create_app(engine, scorers or {"fake": FakeScorer(), **known}, Settings(model="demo"))
             async with connect(app) as client:
-                answer: Json = (await ask(client, swires={"trace": True, **swires})).json()
+                answer: Json = (await ask(client, n=n, swires={"trace": True, **swires})).json()
         return answer
 
     return asyncio.run(asked())
@@ -64,6 +64,17 @@ def rescored(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     out, err = capsys.readouterr()
     assert (status, err) == (0, "")
     return json.loads(out)
+
+
+@pytest.mark.parametrize("policy", ["swires", "stage_beam", "sentence_beam", "best_of_n", "greedy"])
+def test_of_several_answers_the_first_is_decided_upon(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, policy: str
+) -> None:
+    answer = answered(policy=policy, n=3)
+    told = rescored(capsys, stored(tmp_path, answer))
+    assert told["answer"] == answer["choices"][0]["message"]["content"] == told["before"]["answer"]
+    assert (told["numbers"], told["score"]) == (answer["swires"]["numbers"], answer["swires"]["score"])
+    assert (told["lacking"], told["generations"]) == (None, answer["swires"]["generations"] - 2)
 
 
 @pytest.mark.parametrize("policy", ["swires", "stage_beam", "sentence_beam", "best_of_n", "greedy"])

@@ -3,11 +3,13 @@
 import asyncio
 import signal
 import socket
+from typing import Literal
 
 import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
+from pydantic import BaseModel
 
 from server.engine.fake import FakeEngine
 from server.serve import bound
@@ -48,10 +50,32 @@ async def test_openai_python_reads_a_stream(serving: Started) -> None:
     assert {"stage_started", "search_finished"} <= set(events)
 
 
+class Count(BaseModel):
+    count: int
+    thing: Literal["circles", "squares"]
+
+
+async def test_openai_python_parses_an_answer_by_its_schema(serving: Started) -> None:
+    async with serving() as app, running(app) as server, server.openai() as client:
+        answer = await client.chat.completions.parse(
+            model="demo", messages=MESSAGES, n=2, logprobs=True, top_logprobs=2, response_format=Count
+        )
+        async with client.chat.completions.stream(
+            model="demo", messages=MESSAGES, n=2, logprobs=True, response_format=Count
+        ) as stream:
+            streamed = await stream.get_final_completion()
+    for choices in (answer.choices, streamed.choices):
+        for choice in choices:
+            assert isinstance(choice.message.parsed, Count)
+            assert choice.logprobs is not None
+            assert "".join(token.token for token in choice.logprobs.content or ()) == choice.message.content
+        assert len(choices) == 2
+
+
 async def test_openai_python_names_what_was_wrong(serving: Started) -> None:
     async with serving() as app, running(app) as server, server.openai() as client:
         with pytest.raises(openai.BadRequestError) as refused:
-            await client.chat.completions.create(model="demo", messages=MESSAGES, n=2)
+            await client.chat.completions.create(model="demo", messages=MESSAGES, n=0)
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.create(model="gpt", messages=MESSAGES)
     assert refused.value.param == "n"

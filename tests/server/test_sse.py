@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 import pytest
 from starlette.types import Message
 
-from server.errors import Refused
+from server.errors import Failure, Refused
 from server.sse import DONE, KEEP_ALIVE, EventStream, encode
 from swires.errors import EngineError
 from tests.server.client import Exchange
@@ -14,8 +14,13 @@ from tests.server.client import Exchange
 Chunks = AsyncGenerator[Mapping[str, object], None]
 
 
-async def read(client: Exchange, chunks: Chunks, keep_alive_s: float = 15) -> None:
-    await EventStream(chunks, keep_alive_s=keep_alive_s)({"type": "http"}, client.receive, client.send)
+def failed(told: Failure) -> list[dict[str, object]]:
+    return [{"choices": [], **told.body}, {"choices": ["over"]}]
+
+
+async def read(client: Exchange, chunks: Chunks, keep_alive_s: float = 15, last: bytes = DONE) -> None:
+    stream = EventStream(chunks, keep_alive_s=keep_alive_s, failed=failed, last=last)
+    await stream({"type": "http"}, client.receive, client.send)
 
 
 async def test_chunks_then_done() -> None:
@@ -35,6 +40,15 @@ async def test_chunks_then_done() -> None:
     assert last["more_body"] is False
 
 
+async def test_a_chunk_with_a_type_is_an_event_of_that_name_and_nothing_more_need_come() -> None:
+    async def chunks() -> Chunks:
+        yield {"type": "response.created", "sequence_number": 0}
+
+    client = Exchange()
+    await read(client, chunks(), last=b"")
+    assert client.lines == [b'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n']
+
+
 async def test_an_error_before_the_first_chunk_is_raised_with_nothing_sent() -> None:
     async def chunks() -> Chunks:
         raise Refused("no")
@@ -46,14 +60,15 @@ async def test_an_error_before_the_first_chunk_is_raised_with_nothing_sent() -> 
     assert client.messages == []
 
 
-async def test_an_error_after_the_first_chunk_is_the_last_chunk() -> None:
+async def test_an_error_after_the_first_chunk_is_told_in_the_last_chunks() -> None:
     async def chunks() -> Chunks:
         yield {"choices": []}
         raise EngineError("worker 3 at 10.0.0.7 died")
 
     client = Exchange()
     await read(client, chunks())
-    _, error, done = client.lines
+    _, error, over, done = client.lines
+    assert over == encode({"choices": ["over"]})
     told = json.loads(error.removeprefix(b"data: "))
     assert told["choices"] == []
     assert told["error"]["code"] == "engine_error"
@@ -118,7 +133,7 @@ async def test_a_hang_up_while_the_client_does_not_read_closes_the_chunks() -> N
         finally:
             closed.set()
 
-    await EventStream(chunks(), keep_alive_s=15)({"type": "http"}, client.receive, stuck)
+    await EventStream(chunks(), keep_alive_s=15, failed=failed)({"type": "http"}, client.receive, stuck)
     assert closed.is_set()
 
 

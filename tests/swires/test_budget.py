@@ -21,6 +21,11 @@ def test_generations_up_to_the_limit() -> None:
     assert not spend.allows(4)
 
 
+def test_what_is_reserved_is_not_allowed() -> None:
+    spend = Spend(Budget(max_generations=5), reserved=2)
+    assert (spend.allows(3), spend.allows(4)) == (True, False)
+
+
 def test_time_runs_on_the_clock_that_is_given() -> None:
     times: Iterator[float] = iter([100.0, 102.5])
     spend = Spend(Budget(timeout_s=4.0), lambda: next(times))

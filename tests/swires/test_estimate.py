@@ -87,8 +87,9 @@ def test_retraces_are_expected_as_the_threshold_makes_them() -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("limits", [{}, {"max_generations": 20}, {"max_total_tokens": 900}, {"max_answer_tokens": 90}])
-def test_the_budget_is_kept_and_the_three_are_in_order(name: str, limits: dict[str, int]) -> None:
-    asked = plan(POLICIES[name](), **limits)
+@pytest.mark.parametrize("num_answers", [1, 4])
+def test_the_budget_is_kept_and_the_three_are_in_order(name: str, limits: dict[str, int], num_answers: int) -> None:
+    asked = replace(plan(POLICIES[name](), **limits), num_answers=num_answers)
     for lengths in (LENGTHS, {}):
         told = estimate(asked, lengths)
         for less, more in ((told.least, told.expected), (told.expected, told.greatest)):
@@ -96,6 +97,13 @@ def test_the_budget_is_kept_and_the_three_are_in_order(name: str, limits: dict[s
             assert less.tokens <= more.tokens
         assert told.greatest.generations <= asked.budget.max_generations
         assert told.greatest.tokens <= asked.budget.max_total_tokens
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_further_answers_are_a_conclusion_each(name: str) -> None:
+    one, three = plan(POLICIES[name]()), replace(plan(POLICIES[name]()), num_answers=3)
+    less, more = estimate(one, LENGTHS).expected, estimate(three, LENGTHS).expected
+    assert (more.generations, more.tokens) == pytest.approx((less.generations + 2, less.tokens + 60))
 
 
 def test_a_stage_of_which_no_length_is_known_is_as_long_as_it_may_be() -> None:

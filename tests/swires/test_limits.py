@@ -35,6 +35,11 @@ def test_tokens_left_are_shared() -> None:
     assert allowance(CONCLUSION, MAX_TOKENS, spend) == Allowance((100,), 120.0, None)
 
 
+def test_what_is_reserved_has_its_share_of_the_tokens() -> None:
+    spend = Spend(Budget(max_total_tokens=120), lambda: 0.0, reserved=2)
+    assert allowance(CONCLUSION, MAX_TOKENS, spend).max_tokens == (40,)
+
+
 def test_no_more_is_kept_than_one_candidate_may_use() -> None:
     spend = spent(Budget(max_total_tokens=10_000), tokens=9_500)
     assert allowance(SUMMARIES, MAX_TOKENS, spend).max_tokens == (50,)

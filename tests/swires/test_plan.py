@@ -23,6 +23,15 @@ def test_a_policy_must_fit_the_budget(name: str, limit: str) -> None:
         assert refused.value.field == limit
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_further_answers_must_fit_the_budget_too(name: str) -> None:
+    policy = POLICIES[name]()
+    plan = SearchPlan(PROBLEM, policy, budget=Budget(max_generations=policy.least_generations + 4), num_answers=5)
+    assert plan.width == max(policy.width, 4)
+    with pytest.raises(InvalidPlan, match="max_generations must be at least"):
+        SearchPlan(PROBLEM, policy, budget=plan.budget, num_answers=6)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("temperature", -0.1), ("temperature", math.inf), ("temperature", math.nan), ("top_p", 0), ("top_p", 1.1)],

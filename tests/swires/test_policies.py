@@ -10,12 +10,14 @@ import pytest
 from swires.budget import Budget, Spend
 from swires.choosing import best
 from swires.errors import InvalidPlan
-from swires.policies import POLICIES, BestOfN, Greedy, SentenceBeam, StageBeam, Swires
+from swires.policies import POLICIES, BestOfN, Greedy, KnownPolicy, SentenceBeam, StageBeam, Swires
 from swires.protocols import SearchPolicy
 from swires.stages import Stage
 from swires.types import ROOT, Candidate, Expand, Outcome, Trajectory
 
 SEEDS = range(200)
+APART = tuple(policy(concludes_apart=True) for policy in (Greedy, BestOfN, SentenceBeam))
+ANY = (*(policy() for policy in POLICIES.values()), *APART)
 
 
 @dataclass
@@ -196,6 +198,35 @@ def test_greedy() -> None:
     assert followed.outcome == Outcome(followed.outcome.answer)
 
 
+def test_greedy_that_concludes_apart() -> None:
+    reasoned, concluded = Followed(Greedy(concludes_apart=True), [0.0]).expands
+    assert reasoned == Expand(Stage.REASONING, (ROOT,), 1, scored=False, greedy=True)
+    assert (concluded.stage, concluded.num_candidates, concluded.greedy) == (Stage.CONCLUSION, 1, True)
+
+
+def test_best_of_n_that_concludes_apart() -> None:
+    for seed in SEEDS:
+        candidates, scores = Random(seed).randint(1, 8), random_scores(seed)
+        followed = Followed(BestOfN(candidates, concludes_apart=True), scores)
+        winner = argsort(scores[candidates : 2 * candidates])[0]
+        assert followed.answer == (winner, candidates + winner)
+
+
+def test_sentence_beam_that_concludes_apart() -> None:
+    for seed in SEEDS:
+        policy = SentenceBeam(candidates=Random(seed).randint(1, 5))
+        budget = Budget(max_generations=Random(seed).randint(policy.least_generations, 60))
+        whole = frozenset(Random(seed).sample(range(60), 10))
+        together = Followed(policy, random_scores(seed), budget, whole)
+        apart = Followed(replace(policy, concludes_apart=True), random_scores(seed), budget, whole)
+        assert apart.outcome.stopped_by == together.outcome.stopped_by
+        *sentences, concluded = apart.expands
+        assert {(expand.stage, expand.stop) for expand in sentences} <= {(Stage.REASONING, (".",))}
+        assert (concluded.stage, concluded.stop, concluded.num_candidates) == (Stage.CONCLUSION, (), 1)
+        if together.outcome.stopped_by is None:
+            assert apart.answer[:-1] == together.answer
+
+
 def test_sentence_beam() -> None:
     for seed in SEEDS:
         chance, scores = Random(seed), random_scores(seed)
@@ -223,21 +254,21 @@ def test_a_sentence_that_was_cut_off_does_not_end_the_answer() -> None:
     assert flow.send((cut,)).parents == (cut,)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_cost_and_width_are_kept(name: str) -> None:
+@pytest.mark.parametrize("policy", ANY, ids=str)
+def test_cost_and_width_are_kept(policy: KnownPolicy) -> None:
     for seed in SEEDS[:100]:
-        policy = random_swires(Random(seed)) if name == "swires" else POLICIES[name]()
+        policy = random_swires(Random(seed)) if policy.name == "swires" else policy
         followed = Followed(policy, random_scores(seed))
         assert policy.least_generations <= followed.spend.generations
         assert followed.spend.generations <= (policy.most_generations or followed.budget.max_generations)
         assert max(expand.num_candidates for expand in followed.expands) <= policy.width
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_promises_are_kept(name: str) -> None:
+@pytest.mark.parametrize("policy", ANY, ids=str)
+def test_promises_are_kept(policy: KnownPolicy) -> None:
     """After a final expansion, everything descends from it."""
     for seed in SEEDS[:100]:
-        policy = random_swires(Random(seed)) if name == "swires" else POLICIES[name]()
+        policy = random_swires(Random(seed)) if policy.name == "swires" else policy
         followed = Followed(policy, random_scores(seed))
         promised, first = set[int](), 0
         for expand in followed.expands:

@@ -57,6 +57,24 @@ async def rest() -> None:
         await asyncio.sleep(0)
 
 
+def test_further_answers_take_room_too() -> None:
+    async def main() -> list[bool]:
+        clients = Clients(max_waiting=0)
+        plan = SearchPlan(Problem(0, num_prompt_tokens=10), BestOfN(1), num_answers=CAPACITY)
+        async with aclosing(clients.scheduler.run(plan, ScriptedScorer())) as events:
+            await anext(events)
+            found = []
+            for width in (1, 2):
+                try:
+                    clients.scheduler.check_room(width)
+                    found.append(True)
+                except Overloaded:
+                    found.append(False)
+            return found
+
+    assert run(main()) == [True, False]
+
+
 def test_the_events_of_a_search() -> None:
     async def main() -> None:
         clients = Clients()

@@ -1,12 +1,12 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from swires.budget import Budget, Limit, Spend
@@ -150,12 +150,17 @@ class Wandering:
         max_answer_tokens=st.integers(1, 200),
     ),
     st.integers(0, 60),
+    st.integers(1, 4),
 )
-def test_any_search_keeps_its_limits_and_its_word(seed: int, budget: Budget, tokens_each: int) -> None:
+def test_any_search_keeps_its_limits_and_its_word(
+    seed: int, budget: Budget, tokens_each: int, num_answers: int
+) -> None:
+    assume(num_answers <= min(budget.max_generations, budget.max_total_tokens))
     engine = ScriptedEngine(random_script(seed, wrong=True))
     scorer = ScriptedScorer(random_judge(seed), 0.3, tokens_each)
     try:
-        result, events = searched(SearchPlan(PROBLEM, Wandering(seed), Sampling(), budget), engine, scorer)
+        plan = SearchPlan(PROBLEM, Wandering(seed), Sampling(), budget, num_answers=num_answers)
+        result, events = searched(plan, engine, scorer)
     except DeadlineExceeded:
         assert budget.timeout_s < 6
         return
@@ -164,7 +169,10 @@ def test_any_search_keeps_its_limits_and_its_word(seed: int, budget: Budget, tok
     assert events[-1] == SearchFinished(result)
     assert result.generations == sum(request.n for request in engine.requests) <= budget.max_generations
     assert result.tokens.generated <= budget.max_total_tokens
-    assert result.tokens.winner == len(result.answer.token_ids) <= budget.max_answer_tokens
+    assert len(result.answers) == num_answers
+    assert all(len(answer.token_ids) <= budget.max_answer_tokens for answer in result.answers)
+    chosen = {each.id: each for answer in result.answers for each in answer.candidates}
+    assert result.tokens.winner == sum(len(candidate.token_ids) for candidate in chosen.values())
     assert result.seconds <= budget.timeout_s + 1e-6
     assert [node.candidate.id for node in result.nodes] == list(range(len(result.nodes)))
     finished = [event for event in events if isinstance(event, CandidateFinished)]
@@ -296,6 +304,36 @@ def test_a_stage_is_sampled_in_its_own_way() -> None:
     found = {(request.stage, request.sampling.temperature, request.sampling.max_tokens) for request in engine.requests}
     assert found == {(SUMMARY, 0.6, 2048), (CAPTION, 1.5, 99), (REASONING, 0.6, 2048), (CONCLUSION, 0.6, 2048)}
     assert len({request.sampling.seed for request in engine.requests}) == len(engine.requests)
+
+
+def test_further_answers_are_sampled_from_what_the_answer_concludes() -> None:
+    engine = ScriptedEngine()
+    plan = SearchPlan(PROBLEM, Swires(max_retraces=0), Sampling(seed=7), num_answers=3)
+    alone, _ = searched(replace(plan, num_answers=1), ScriptedEngine(), ScriptedScorer(by_id))
+    result, events = searched(plan, engine, ScriptedScorer(by_id))
+    assert result.answer == alone.answer
+    assert [answer.parent for answer in result.others] == [result.answer.parent] * 2
+    assert len({answer.last.id for answer in result.answers}) == 3
+    last = engine.requests[-1]
+    assert (last.prefix, last.stage, last.n, last.live) == (result.answer.parent.text, CONCLUSION, 2, False)
+    assert starts(events)[-1] == (CONCLUSION, (result.answer.parent.last.id,), 2)
+    assert result.tokens.winner == alone.tokens.winner + sum(len(answer.last.token_ids) for answer in result.others)
+
+
+def test_the_answer_is_told_before_others_are_sampled() -> None:
+    _, events = searched(SearchPlan(PROBLEM, Greedy(), num_answers=2), ScriptedEngine(), ScriptedScorer())
+    kinds = [type(event) for event in events]
+    assert kinds.index(StageChosen) < len(kinds) - 1 - kinds[::-1].index(StageStarted)
+
+
+def test_what_is_asked_of_a_stage_reaches_the_engine_at_that_stage() -> None:
+    own = {CONCLUSION: Sampling(top_logprobs=2, json_schema="{}")}
+    engine = ScriptedEngine()
+    searched(SearchPlan(PROBLEM, Swires(), samplings=own), engine, ScriptedScorer(by_id))
+    found = {
+        (request.stage, request.sampling.top_logprobs, request.sampling.json_schema) for request in engine.requests
+    }
+    assert found == {(SUMMARY, None, None), (CAPTION, None, None), (REASONING, None, None), (CONCLUSION, 2, "{}")}
 
 
 def test_no_seed_is_made_up() -> None:
