@@ -13,6 +13,7 @@ import { readerView } from "./views/reader.js";
 import { treeView } from "./views/tree.js";
 
 const TICK_MS = 100;
+const KEEP_FILE_MS = 60_000;
 
 let model = null;
 let stopping = null; // aborts what runs
@@ -20,7 +21,7 @@ let selected = null;
 let asked = null; // the question, picture and choice that the runs are of
 let runs = { searched: idle(), greedy: null };
 
-const form = formView({ onAsk, onStop: () => stopping?.abort(), onChange: start });
+const form = formView({ onAsk, onStop: () => stopping?.abort(), onKey: start });
 const views = { searched: answerView({ title: "Answer" }), greedy: answerView({ title: "Greedy" }) };
 const tree = treeView({ onSelect: select });
 const reader = readerView({ onClose: () => select(null) });
@@ -32,23 +33,23 @@ function idle() {
 
 async function start() {
   try {
-    const offered = await offers(form.key);
+    const offered = await offers(form.key());
     model = offered.model;
     say(find("model"), model);
-    if (!form.hasOffers) form.offer(offered);
+    if (!form.choices.areOffered()) form.choices.offer(offered);
     form.complain(null);
   } catch (error) {
     form.complain(error);
   }
 }
 
-async function onAsk() {
-  if (!form.hasOffers) await start();
-  if (!form.hasOffers || stopping) return;
-  asked = { question: form.question, image: form.image, choice: form.choice() };
+async function onAsk(question) {
+  if (!form.choices.areOffered()) await start();
+  if (!form.choices.areOffered() || stopping) return;
+  asked = { ...question, choice: form.choices.choice() };
   stopping = new AbortController();
   selected = null;
-  runs = { searched: begun(), greedy: form.compares ? begun() : null };
+  runs = { searched: begun(), greedy: form.choices.compares() ? begun() : null };
   form.setRunning(true);
   const ticking = setInterval(show, TICK_MS);
   await Promise.all(Object.keys(runs).filter((name) => runs[name]).map(follow));
@@ -64,7 +65,7 @@ async function follow(name) {
   const choice = name === "greedy" ? { policy: "greedy" } : asked.choice;
   try {
     const body = request({ model, ...asked, choice });
-    for await (const event of ask(body, { key: form.key, signal: stopping.signal })) take(name, event);
+    for await (const event of ask(body, { key: form.key(), signal: stopping.signal })) take(name, event);
     end(name, "failed");
   } catch (error) {
     end(name, stopping.signal.aborted ? "stopped" : "failed");
@@ -147,7 +148,7 @@ function share() {
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   link.download = "swires-search.json";
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), KEEP_FILE_MS); // the browser may take its time
 }
 
 async function open(file) {

@@ -1,180 +1,77 @@
-// The form: a picture, a question, and how hard to search.
+// The form: a question about a picture, and what is wrong with it.
 
-import { element, find, mark, say } from "../dom.js";
-import { choiceName } from "../format.js";
-import { isImage, load, sample } from "../picture.js";
+import { find, mark, say } from "../dom.js";
+import { choicesView } from "./choices.js";
+import { wellView } from "./well.js";
 
 const SAMPLE_QUESTION = "Remove all green objects. How many objects are left?";
 
-const SMALL_PX = 160; // shown larger, its pixels sharp
-
-const EFFORTS = { fast: "a few candidates", balanced: "the usual", thorough: "many, and patient" };
-
-const POLICIES = {
-  swires: "Captions and reasonings side by side; when no reasoning is good enough, the search goes back for new captions.",
-  adaptive: "One of each, and more only where it is not good enough.",
-  stage_beam: "Several at each stage, of which the best go on.",
-  sentence_beam: "Sentence by sentence, each the better of several.",
-  best_of_n: "Several whole answers, of which the best is taken.",
-  greedy: "One answer without a search.",
-};
-
-/** The field of the form that a field of the request comes from. */
-const FIELDS = [
+/** The place in the form that a field of the request comes from. */
+const PLACES = [
   [/^swires\.policy/, "policy"],
   [/^swires\.scorer/, "scorer"],
   [/image_url/, "well"],
   [/^messages/, "question"],
 ];
 
-export function formView({ onAsk, onStop, onChange }) {
-  const fields = Object.fromEntries(
-    ["ask", "well", "preview", "invitation", "question", "presets", "policy", "scorer", "compare", "key", "go", "stop"].map(
-      (id) => [id, find(id)],
-    ),
-  );
-  let image = "";
-  let offered = null;
-
-  const picture = (url) => {
-    image = url;
-    fields.preview.src = url;
-    mark(fields.preview, "hidden", false);
-    mark(fields.invitation, "hidden", true);
-    mark(fields.well, "data-filled", true);
-    say(find("choose"), "Another picture");
-    complain(null);
-  };
-
-  async function take(file) {
-    try {
-      picture(await load(file));
-      fields.question.focus();
-    } catch (error) {
-      complain(error);
-    }
-  }
-
-  async function takeSample() {
-    picture(await sample());
-    fields.question.value = SAMPLE_QUESTION;
-    fields.go.focus();
-  }
+/** `onAsk` is called with what is asked, `onStop` and `onKey` when there is another key. */
+export function formView({ onAsk, onStop, onKey }) {
+  const [question, key, go, stop, problem] = ["question", "key", "go", "stop", "problem"].map(find);
+  const choices = choicesView();
+  const well = wellView({
+    onError: complain,
+    onPicture() {
+      complain(null);
+      question.focus();
+    },
+    onSample() {
+      complain(null);
+      question.value = SAMPLE_QUESTION;
+      go.focus();
+    },
+  });
 
   function submit(event) {
     event.preventDefault();
-    if (!image) return complain(new Error("There is no picture yet: drop one, paste one or use the sample."), "well");
-    if (!fields.question.value.trim()) return complain(new Error("There is no question yet."), "question");
+    const text = question.value.trim();
+    if (!well.image()) return complain(new Error("There is no picture yet: drop one, paste one or use the sample."), "well");
+    if (!text) return complain(new Error("There is no question yet."), "question");
     complain(null);
-    onAsk();
+    onAsk({ question: text, image: well.image() });
   }
 
-  /** Says what went wrong, and marks the field that it is about. */
-  function complain(error, field = FIELDS.find(([pattern]) => pattern.test(error?.param ?? ""))?.[1]) {
-    for (const id of ["well", "question", "policy", "scorer"]) mark(fields[id], "aria-invalid", id === field && Boolean(error));
-    mark(find("problem"), "hidden", !error);
-    say(find("problem"), error?.message ?? "");
-    if (error?.status === 401) unlock();
-    else if (error && field) (field === "well" ? find("choose") : fields[field]).focus();
+  /** Says what went wrong, and leads to the place that it is about. */
+  function complain(error, place = PLACES.find(([pattern]) => pattern.test(error?.param ?? ""))?.[1]) {
+    for (const [, id] of PLACES) mark(find(id), "aria-invalid", Boolean(error) && id === place);
+    mark(problem, "hidden", !error);
+    say(problem, error?.message ?? "");
+    if (error?.status === 401) mark(find("locked"), "hidden", false);
+    const target = error?.status === 401 ? key : find(place === "well" ? "choose" : (place ?? ""));
+    if (error) target?.focus();
   }
 
-  function unlock() {
-    mark(find("locked"), "hidden", false);
-    fields.key.focus();
-  }
-
-  function offer(offers) {
-    offered = offers;
-    fields.presets.append(...offers.presets.map((preset) => radio(preset, preset === offers.preset)));
-    fields.policy.replaceChildren(...offers.policies.map(option));
-    fields.scorer.replaceChildren(...Object.keys(offers.scorers).map(option));
-    fields.policy.value = offers.policy;
-    fit();
-  }
-
-  /** A scorer that does not serve the policy cannot be chosen. */
-  function fit() {
-    if (!offered) return;
-    const policy = fields.policy.value;
-    say(find("policy-note"), POLICIES[policy] ?? "");
-    for (const each of fields.scorer.options) each.disabled = !offered.scorers[each.value].includes(policy);
-    if (fields.scorer.selectedOptions[0]?.disabled) {
-      fields.scorer.value = [...fields.scorer.options].find((each) => !each.disabled)?.value ?? "";
-    }
-    const searches = policy !== "greedy";
-    for (const each of [fields.scorer, fields.compare, fields.presets]) each.disabled = !searches;
-  }
-
-  const choice = () => ({
-    policy: fields.policy.value,
-    preset: fields.presets.querySelector(":checked").value,
-    scorer: fields.scorer.value,
-  });
-
-  function restore({ image: url, question, choice: chosen, greedy }) {
-    picture(url);
-    fields.question.value = question;
-    fields.compare.checked = greedy !== null;
-    for (const each of fields.presets.querySelectorAll("input")) each.checked ||= each.value === chosen.preset;
-    for (const name of ["policy", "scorer"]) {
-      if ([...fields[name].options].some((each) => each.value === chosen[name])) fields[name].value = chosen[name];
-    }
-    fit();
+  function restore({ image, question: text, choice, greedy }) {
+    complain(null);
+    well.show(image);
+    question.value = text;
+    choices.restore(choice, greedy !== null);
   }
 
   function setRunning(running) {
-    const had = [fields.go, fields.stop].includes(document.activeElement);
-    mark(fields.go, "hidden", running);
-    mark(fields.stop, "hidden", !running);
-    if (had) (running ? fields.stop : fields.go).focus();
+    const hadFocus = [go, stop].includes(document.activeElement);
+    mark(go, "hidden", running);
+    mark(stop, "hidden", !running);
+    if (hadFocus) (running ? stop : go).focus();
   }
 
-  fields.ask.addEventListener("submit", submit);
-  fields.preview.addEventListener("load", () => mark(fields.preview, "data-small", fields.preview.naturalWidth < SMALL_PX));
-  fields.stop.addEventListener("click", onStop);
-  fields.policy.addEventListener("change", fit);
-  fields.key.addEventListener("change", onChange);
-  find("choose").addEventListener("click", () => find("picture").click());
-  find("picture").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
-  find("sample").addEventListener("click", takeSample);
-  fields.question.addEventListener("keydown", (event) => {
+  find("ask").addEventListener("submit", submit);
+  stop.addEventListener("click", onStop);
+  key.addEventListener("change", onKey);
+  question.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    fields.ask.requestSubmit();
-  });
-  document.addEventListener("paste", (event) => {
-    const file = [...event.clipboardData.files].find(isImage);
-    if (file) take(file);
+    find("ask").requestSubmit();
   });
 
-  return {
-    choice,
-    complain,
-    offer,
-    restore,
-    setRunning,
-    take,
-    get hasOffers() {
-      return offered !== null;
-    },
-    get image() {
-      return image;
-    },
-    get question() {
-      return fields.question.value.trim();
-    },
-    get compares() {
-      return fields.compare.checked && !fields.compare.disabled;
-    },
-    get key() {
-      return fields.key.value;
-    },
-  };
-}
-
-const option = (name) => element("option", { value: name }, choiceName(name));
-
-function radio(preset, checked) {
-  const input = element("input", { type: "radio", name: "preset", value: preset, checked });
-  return element("label", { title: EFFORTS[preset] }, input, element("span", {}, choiceName(preset)));
+  return { complain, restore, setRunning, choices, take: well.take, key: () => key.value };
 }

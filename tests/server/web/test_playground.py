@@ -264,13 +264,15 @@ async def test_a_key_is_asked_for_and_kept_in_memory(opened: Opened) -> None:
             await route.fulfill(status=401, json={"error": error})
 
     async with opened() as page:
-        await expect(page.page.get_by_label("API key")).to_be_hidden()
-        await page.page.route("**/v1/*", guard)
-        await page.page.route("**/v1/chat/completions", guard)
+        key = page.page.get_by_label("API key")
+        await expect(key).to_be_hidden()
+        await page.page.route("**/v1/**", guard)
         await page.ask()
         await expect(page.problem).to_have_text("No valid API key.")
-        await page.page.get_by_label("API key").fill("secret")
-        await page.button("Search").click()
+        await page.page.reload()
+        await expect(key).to_be_focused()
+        await key.fill("secret")
+        await page.ask()
         await page.finished()
         assert await page.run("return [localStorage.length, sessionStorage.length, document.cookie];") == [0, 0, ""]
         assert "secret" not in json.dumps(await summary_of(page))
