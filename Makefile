@@ -16,7 +16,7 @@ EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
 
-.PHONY: help serve test check format demo-checkpoint verifier-demo suites suites-test clean
+.PHONY: help serve test check format demo-checkpoint verifier-demo screenshots suites suites-test clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -55,6 +55,11 @@ verifier-demo: $(EVERYTHING) ## teach MODEL to judge by its own samples, and rep
 	$(BIN)/python -m training export --model $(VERIFIER)/run --out $(VERIFIER)/exported
 	$(BIN)/python -m training verifier report --labels $(VERIFIER)/labels/heldout.jsonl --max-new-tokens 300 \
 		--models before=$(MODEL) after=$(VERIFIER)/exported --out $(VERIFIER)/report
+
+screenshots: $(EVERYTHING) ## take the pictures of the page again, of MODEL
+	$(BIN)/swires serve --model $(MODEL) --port $(PORT) & server=$$!; \
+	$(BIN)/python -m tests.server.web.screenshots http://127.0.0.1:$(PORT) server/docs; \
+	status=$$?; kill $$server; wait $$server; exit $$status
 
 suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
 suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM
