@@ -21,6 +21,8 @@ from server.offers import offers
 from server.openai import ChatReply
 from server.plan import Choice, budget, choose, model_names, search_plan
 from server.reply import Reply
+from server.responses import ResponseReply
+from server.responses_schemas import ResponsesRequest
 from server.schemas import ChatRequest
 from server.scorer.by_stage import ByStage
 from server.service import Service
@@ -53,6 +55,11 @@ TheService = Annotated[Service, Depends(_service)]
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request, service: TheService) -> Response:
     return await _answered(request, service, ChatRequest, _chat_reply)
+
+
+@router.post("/v1/responses")
+async def responses(request: Request, service: TheService) -> Response:
+    return await _answered(request, service, ResponsesRequest, _response_reply)
 
 
 async def _answered(
@@ -100,6 +107,11 @@ def _chat_reply(chat: ChatRequest, facts: Facts, settings: Settings) -> Reply:
         include_usage=chat.include_usage,
         reasoning_names=("reasoning", "reasoning_content") if settings.reasoning_content else ("reasoning",),
     )
+
+
+def _response_reply(asked: ResponsesRequest, facts: Facts, settings: Settings) -> Reply:
+    temperature = settings.temperature if asked.temperature is None else asked.temperature
+    return ResponseReply(asked, facts, temperature, asked.top_p or settings.top_p)
 
 
 @router.get("/v1/models")

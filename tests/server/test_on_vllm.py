@@ -8,11 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
+import openai
 import pytest
 import pytest_asyncio
+from openai.types.responses import EasyInputMessageParam, ResponseTextDeltaEvent
+from pydantic import BaseModel, ConfigDict
 
 from server import checkpoint as checkpoints
 from server import sample
@@ -164,6 +167,83 @@ async def test_an_answer_in_a_terminal_is_that_of_the_api(client: httpx.AsyncCli
 async def test_the_stream_ends_as_it_should(client: httpx.AsyncClient) -> None:
     reply = await client.post("/v1/chat/completions", json=question(stream=True, swires={"events": True}))
     assert chunks(reply)[-1]["swires"]["event"] == "search_finished"
+
+
+COUNT = {"type": "object", "properties": {"count": {"enum": [0, 1, 2, 3]}}, "required": ["count"]}
+
+
+class Count(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    count: Literal[0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("policy", ["greedy", "best_of_n", "sentence_beam", "swires"])
+async def test_what_is_asked_of_the_conclusion(client: httpx.AsyncClient, policy: str) -> None:
+    answer = await asked(client, n=3, logprobs=True, top_logprobs=2, swires={"policy": policy})
+    messages = [choice["message"] for choice in answer["choices"]]
+    assert len(messages) == 3
+    assert len({message["reasoning"] for message in messages}) == 1
+    for choice in answer["choices"]:
+        tokens = choice["logprobs"]["content"]
+        assert "".join(token["token"] for token in tokens).strip() == choice["message"]["content"]
+        assert all(len(token["top_logprobs"]) == 2 for token in tokens)
+    schema = {
+        "type": "json_schema",
+        "json_schema": {"name": "count", "schema": {**COUNT, "additionalProperties": False}},
+    }
+    bound = (await asked(client, response_format=schema, swires={"policy": policy}))["choices"][0]
+    assert json.loads(bound["message"]["content"])["count"] in (0, 1, 2, 3)
+    assert (bound["finish_reason"], "{" in bound["message"]["reasoning"]) == ("stop", False)
+
+
+async def test_stop_ends_the_conclusion(client: httpx.AsyncClient) -> None:
+    whole = (await asked(client, temperature=0))["choices"][0]["message"]
+    stopped = (await asked(client, temperature=0, stop=whole["content"][-1]))["choices"][0]
+    assert stopped["message"] == {**whole, "content": whole["content"][: whole["content"].index(whole["content"][-1])]}
+    assert stopped["finish_reason"] == "stop"
+
+
+async def test_a_schema_that_cannot_be_kept_to_is_the_clients_fault(client: httpx.AsyncClient) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "count", "schema": {"type": "number", "multipleOf": 2}}}
+    reply = await client.post("/v1/chat/completions", json=question(response_format=schema))
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "response_format")
+
+
+async def test_openai_python_in_both_apis(server: Running) -> None:
+    """The client that blocks, which most programs use."""
+    url = image_url(sample.image())
+
+    def ask() -> None:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
+            chat = client.chat.completions.parse(
+                model="demo",
+                messages=[
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": url}},
+                            {"type": "text", "text": sample.QUESTION},
+                        ],
+                    }
+                ],
+                response_format=Count,
+            )
+            assert isinstance(chat.choices[0].message.parsed, Count)
+            asked: EasyInputMessageParam = {
+                "role": "user",
+                "content": [
+                    {"type": "input_image", "image_url": url, "detail": "auto"},
+                    {"type": "input_text", "text": sample.QUESTION},
+                ],
+            }
+            whole = client.responses.create(model="demo", input=[asked], temperature=0)
+            stream = client.responses.create(model="demo", input=[asked], temperature=0, stream=True)
+            deltas = [event.delta for event in stream if isinstance(event, ResponseTextDeltaEvent)]
+        assert [item.type for item in whole.output] == ["reasoning"] * 3 + ["message"]
+        assert "".join(deltas) == whole.output_text
+
+    await asyncio.to_thread(ask)
 
 
 @pytest.mark.parametrize("stream", [False, True])
