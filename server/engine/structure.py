@@ -2,7 +2,7 @@
 
 import json
 
-from swires.stages import Stage
+from swires.stages import TAGS, Stage
 
 SPACE = r"[ \n]{0,2}"
 """Around tags, as checkpoints are trained to write it or not."""
@@ -12,13 +12,29 @@ MAX_SPACE = 1
 
 
 def structural_tag(schema: str) -> str:
-    """The stage at once, its tags and, by the schema, what is between them.
+    """The stage at once, its tags and, by the schema, what is between them, where no string may hold a tag: a model
+    that is used to end a stage with one would end it within the JSON.
 
     As xgrammar has it: https://xgrammar.mlc.ai/docs/structural_tag/structural_tag.html
     """
     space = {"type": "regex", "pattern": SPACE}
     opening = {"type": "const_string", "value": Stage.CONCLUSION.opening}
-    value = {"type": "json_schema", "json_schema": json.loads(schema), "max_whitespace_cnt": MAX_SPACE}
+    value = {
+        "type": "json_schema",
+        "json_schema": json.loads(schema),
+        "max_whitespace_cnt": MAX_SPACE,
+        "excludes": TAGS,
+    }
     closing = {"type": "const_string", "value": Stage.CONCLUSION.closing}
     elements = [space, opening, space, value, space, closing]
     return json.dumps({"type": "structural_tag", "format": {"type": "sequence", "elements": elements}})
+
+
+def bounds_strings(schema: object) -> bool:
+    """Whether a schema bounds the length of strings, which xgrammar passes over where they are to exclude something."""
+    if isinstance(schema, list):
+        return any(map(bounds_strings, schema))
+    if not isinstance(schema, dict):
+        return False
+    bounds = (schema.get("minLength"), schema.get("maxLength"))
+    return any(isinstance(bound, int) for bound in bounds) or any(map(bounds_strings, schema.values()))

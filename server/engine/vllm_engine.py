@@ -35,7 +35,7 @@ from server.engine.classifier import Classified, Conversation
 from server.engine.labels import LabelRead
 from server.engine.merge import merged
 from server.engine.plain_text import PlainText, pieces
-from server.engine.structure import structural_tag
+from server.engine.structure import bounds_strings, structural_tag
 from server.engine.tokens import (
     CHARACTER_IN_PIECES,
     MAX_TOKENS_OF_CHARACTER,
@@ -266,7 +266,8 @@ class VllmEngine:
             )
         except (VLLMClientError, ValueError):
             return False
-        return not has_xgrammar_unsupported_json_features(json.loads(schema))
+        asked = json.loads(schema)
+        return not has_xgrammar_unsupported_json_features(asked) and not bounds_strings(asked)
 
     async def _sample(
         self,

@@ -1,6 +1,8 @@
 import json
 
-from server.engine.structure import structural_tag
+import pytest
+
+from server.engine.structure import bounds_strings, structural_tag
 
 
 def test_the_stage_with_its_tags() -> None:
@@ -11,3 +13,17 @@ def test_the_stage_with_its_tags() -> None:
         schema,
         "</CONCLUSION>",
     ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "bounds"),
+    [
+        ({"type": "string", "minLength": 1}, True),
+        ({"properties": {"a": {"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 9}]}}}, True),
+        ({"properties": {"minLength": {"type": "string"}}}, False),
+        ({"type": "array", "minItems": 1}, False),
+        (True, False),
+    ],
+)
+def test_bounds_of_strings_are_found(schema: object, bounds: bool) -> None:
+    assert bounds_strings(schema) is bounds

@@ -204,11 +204,26 @@ async def test_a_start_that_fails_is_told_in_one_line(start_vllm: "StartVllm", t
         {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True, "items": {"type": "string"}}}},
         {"$ref": "#/nowhere"},
         {"type": "string", "pattern": "("},
+        {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}},
     ],
 )
 async def test_a_schema_that_would_be_kept_to_in_part_is_refused(vllm_engine: "VllmEngine", schema: Any) -> None:
     with pytest.raises(InvalidPlan):
         await vllm_engine.check_schema(json.dumps(schema))
+
+
+async def test_no_string_of_a_bound_conclusion_holds_a_tag(vllm_engine: "VllmEngine", problem: Problem) -> None:
+    schema = {"type": "object", "properties": {"count": {"type": "string"}}, "required": ["count"]}
+    bound = {
+        "json_schema": json.dumps({**schema, "additionalProperties": False}),
+        "temperature": 1.5,
+        "max_tokens": 200,
+    }
+    for candidate in await last_chunks(vllm_engine, problem, (), Stage.CONCLUSION, n=8, **bound):
+        text = candidate.text.strip().removeprefix("<CONCLUSION>")
+        if candidate.finish_reason == "stop":
+            assert set(json.loads(text.removesuffix("</CONCLUSION>"))) == {"count"}
+        assert not any(tag in text.removesuffix("</CONCLUSION>") for tag in TAGS)
 
 
 async def test_engine_options_are_those_of_vllm() -> None:
