@@ -64,9 +64,9 @@ async function send(path, options) {
 
 async function refusal(response) {
   const error = (await response.json().catch(() => null))?.error ?? {};
+  const said = sentence(error.message ?? `the server answered ${response.status}`, error.param);
   const wait = response.headers.get("Retry-After");
-  const again = response.status === 503 || response.status === 429 ? ` Try again${wait ? ` in ${wait} s` : ""}.` : "";
-  const message = `${capitalized(error.message ?? `the server answered ${response.status}`)}.${again}`;
+  const message = wait ? `${said} Try again in ${wait} s.` : said;
   return new Failure(message, { status: response.status, param: error.param ?? null });
 }
 
@@ -78,4 +78,8 @@ function translated(error, signal) {
   return error;
 }
 
-const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+/** Without the name of the field, which is marked in the form. */
+function sentence(text, param) {
+  const bare = text.startsWith(`${param}: `) ? text.slice(param.length + 2) : text;
+  return `${bare.charAt(0).toUpperCase()}${bare.slice(1).replace(/\.$/, "")}.`;
+}

@@ -2,8 +2,8 @@
 
 import { STAGES } from "./sections.js";
 
-/** `cells` by id as `{column, row}`, how many `columns`, `turns` as `{column, row, number}` above what a retrace has
- * brought, and how many `rows` there are. */
+/** `cells` by id as `{column, row}`, `turns` as `{column, row, number}` above what a retrace has brought, and how many
+ * `columns` and `rows` there are. */
 export function layout(search) {
   const columns = columnsOf(search.nodes);
   const used = [...new Set(columns)].sort((a, b) => a - b);
@@ -34,8 +34,8 @@ function childrenOf(nodes) {
   return children;
 }
 
-/** A first child stands in its parent's row, the others below. A parent that finds no room beside it for its first child
- * moves down, so that its edges stay clear of those above. */
+/** A first child stands in its parent's row, the others below. A parent that finds no room beside it for its first
+ * child moves down, so that its edges stay clear of those above. */
 function place(plan, node, least) {
   const turn = turnAt(plan, node);
   if (turn) {

@@ -14,6 +14,7 @@ import { treeView } from "./views/tree.js";
 
 const TICK_MS = 100;
 const KEEP_FILE_MS = 60_000;
+const STACKED = matchMedia("(max-width: 779px)"); // as in page.css
 
 let model = null;
 let stopping = null; // aborts what runs
@@ -51,6 +52,7 @@ async function onAsk(question) {
   selected = null;
   runs = { searched: begun(), greedy: form.choices.compares() ? begun() : null };
   form.setRunning(true);
+  if (STACKED.matches) find("answers").scrollIntoView();
   const ticking = setInterval(show, TICK_MS);
   await Promise.all(Object.keys(runs).filter((name) => runs[name]).map(follow));
   clearInterval(ticking);
@@ -130,7 +132,7 @@ function statusOf(search) {
     case "stopped":
       return "Stopped";
     case "failed":
-      return "Broken off";
+      return search.rounds.length ? "Broken off" : "";
     default:
       return "";
   }
@@ -180,6 +182,12 @@ function drop(event) {
   if (file) (isImage(file) ? form.take : open)(file);
 }
 
+function escape({ key }) {
+  if (key !== "Escape") return;
+  if (stopping) stopping.abort();
+  else select(null);
+}
+
 function listen() {
   find("share").addEventListener("click", share);
   find("open").addEventListener("click", () => find("file").click());
@@ -193,7 +201,7 @@ function listen() {
   });
   document.addEventListener("dragleave", (event) => event.relatedTarget ?? mark(document.body, "data-dragging", false));
   document.addEventListener("drop", drop);
-  document.addEventListener("keydown", (event) => event.key === "Escape" && (stopping ? stopping.abort() : select(null)));
+  document.addEventListener("keydown", escape);
 }
 
 themeButton(find("theme"));

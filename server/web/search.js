@@ -2,7 +2,8 @@
 
 import { sections, STAGES } from "./sections.js";
 
-/** `nodes` by id, in the order in which they were asked for; a round is one expansion. */
+/** `nodes` by id, in the order in which they were asked for; a round is one expansion, a `turn` where it follows a
+ * retrace. */
 export const EMPTY = Object.freeze({
   state: "running", // then finished, stopped or failed
   rounds: [],
@@ -18,8 +19,8 @@ const STEPS = {
   text: (search, { text }) => ({ ...search, text: search.text + text }),
 
   stage_started(search, { stage, parents, candidates }) {
-    const turns = search.rounds.reduce((sum, round) => sum + Number(round.turn), 0) < search.retraces;
-    const round = { stage, parents, first: search.nodes.length, count: candidates, turn: turns };
+    const turn = search.rounds.filter((round) => round.turn).length < search.retraces;
+    const round = { stage, parents, first: search.nodes.length, count: candidates, turn };
     const family = new Set(parents.flatMap((id) => path(search, search.nodes[id]).map((node) => node.id)));
     const nodes = search.nodes.map((node) =>
       family.has(node.id) ? { ...node, void: false, kept: node.kept || parents.includes(node.id) } : node,
@@ -81,7 +82,7 @@ export function kindOf({ nodes }, { stage }) {
   return stage !== STAGES[0] && same.some(({ parent }) => parent === null) ? "whole" : "stage";
 }
 
-/** The four stages: `{stage, state, text, provisional, tokens, score, count, done, retraces}`; state is waiting, searching,
+/** The four stages: `{stage, state, text, provisional, score, count, done, retraces}`; state is waiting, searching,
  * writing or chosen. */
 export function stages(search) {
   const settled = byStage(sections(search.text, { whole: search.state === "finished" }));
@@ -94,7 +95,6 @@ export function stages(search) {
       state: stateOf(search, stage, settled.get(stage)),
       text: settled.get(stage)?.text ?? leading.get(stage)?.text ?? "",
       provisional: !settled.has(stage),
-      tokens: told.reduce((sum, part) => sum + part.tokens, 0),
       score: told.at(-1)?.score ?? null,
       count: own.length && kindOf(search, own[0]) !== "part" ? own.length : 0,
       done: own.filter((node) => node.done).length,
@@ -111,7 +111,8 @@ function stateOf(search, stage, settled) {
 
 function leadingSections(search) {
   const ids = STAGES.map((stage) => search.leading[stage]).filter((id) => id !== undefined);
-  return ids.flatMap((id) => sections(path(search, search.nodes[id]).map((node) => node.text).join(""), { whole: true }));
+  const texts = ids.map((id) => path(search, search.nodes[id]).map((node) => node.text).join(""));
+  return texts.flatMap((text) => sections(text, { whole: true }));
 }
 
 /** A stage that comes again is one text. */

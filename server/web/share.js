@@ -1,12 +1,13 @@
-// A search as a file: written, and read again with no trust in what it holds. Its `swires` object with the tree is that of
-// the answer, which `swires rescore` reads too.
+// A search as a file: written, and read again with no trust in what it holds. Its `swires` object with the tree is that
+// of the answer, which `swires rescore` reads too.
 
 import { STAGES } from "./sections.js";
 
 const VERSION = 1;
 const MAX_CHARS = 64 * 2 ** 20;
 const MAX_EVENTS = 20_000;
-const MAX_CANDIDATES = 1_000;
+const MAX_CANDIDATES = 512;
+const CHOICES = ["policy", "preset", "scorer"];
 const IMAGE = /^data:image\/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}$/;
 
 export class NotOurs extends Error {}
@@ -24,7 +25,7 @@ export function read(text) {
   check(file.playground === VERSION, "it is of another version of this page");
   check(isText(file.question, 100_000), "question");
   check(typeof file.image === "string" && IMAGE.test(file.image), "image");
-  check(isObject(file.choice) && Object.values(file.choice).every((name) => isText(name, 100)), "choice");
+  check(isObject(file.choice) && CHOICES.every((name) => isText(file.choice[name], 100)), "choice");
   return {
     question: file.question,
     image: file.image,
@@ -79,16 +80,15 @@ const SOUND = {
   stage_leading: ({ id, stage }, known) => isId(id, known) && known.stages[id] === stage,
   retraced: ({ to, void: stages }) => isStage(to) && Array.isArray(stages) && stages.every(isStage),
   stage_chosen: ({ id }, known) => isId(id, known),
-  search_finished: ({ policy, scorer, preset, generations, retraces, tokens, seconds, stages, score, accepted, stopped_by }) =>
-    [policy, scorer, preset].every((name) => isText(name, 100)) &&
-    [generations, retraces].every(isCount) &&
+  search_finished: ({ scorer, tokens, seconds, stages, accepted, scorer_degraded, stopped_by }) =>
+    isText(scorer, 100) &&
     isObject(tokens) &&
     ["prompt", "winner", "discarded", "aborted", "scored"].every((name) => isCount(tokens[name])) &&
     isNumber(seconds) &&
     Array.isArray(stages) &&
     stages.every((part) => isStage(part?.stage) && isText(part.text) && isCount(part.tokens) && isScore(part.score)) &&
-    isScore(score) &&
     [true, false, null].includes(accepted) &&
+    [true, false].includes(scorer_degraded) &&
     (stopped_by === null || isText(stopped_by, 100)),
 };
 

@@ -6,7 +6,7 @@ import { choiceName } from "../format.js";
 const EFFORTS = { fast: "a few candidates", balanced: "the usual", thorough: "many, and patient" };
 
 const POLICIES = {
-  swires: "Captions and reasonings side by side; when no reasoning is good enough, the search goes back for new captions.",
+  swires: "Captions and reasonings side by side; where no reasoning is good enough, back for new captions.",
   adaptive: "One of each, and more only where it is not good enough.",
   stage_beam: "Several at each stage, of which the best go on.",
   sentence_beam: "Sentence by sentence, each the better of several.",

@@ -6,6 +6,9 @@ import { wellView } from "./well.js";
 
 const SAMPLE_QUESTION = "Remove all green objects. How many objects are left?";
 
+const NO_PICTURE = "There is no picture yet: drop or paste one, or use the sample.";
+const NO_QUESTION = "There is no question yet.";
+
 /** The place in the form that a field of the request comes from. */
 const PLACES = [
   [/^swires\.policy/, "policy"],
@@ -34,8 +37,8 @@ export function formView({ onAsk, onStop, onKey }) {
   function submit(event) {
     event.preventDefault();
     const text = question.value.trim();
-    if (!well.image()) return complain(new Error("There is no picture yet: drop one, paste one or use the sample."), "well");
-    if (!text) return complain(new Error("There is no question yet."), "question");
+    if (!well.image()) return complain(new Error(NO_PICTURE), "well");
+    if (!text) return complain(new Error(NO_QUESTION), "question");
     complain(null);
     onAsk({ question: text, image: well.image() });
   }
@@ -61,7 +64,7 @@ export function formView({ onAsk, onStop, onKey }) {
     const hadFocus = [go, stop].includes(document.activeElement);
     mark(go, "hidden", running);
     mark(stop, "hidden", !running);
-    if (hadFocus) (running ? stop : go).focus();
+    if (hadFocus) (running ? stop : go).focus({ preventScroll: true });
   }
 
   find("ask").addEventListener("submit", submit);

@@ -37,6 +37,7 @@ export function treeView({ onSelect }) {
   function show(search, selected) {
     const plan = layout(search);
     const size = sizeFor(frame.clientWidth - PADDING, plan.columns);
+    const isWider = search.state === "running" && plan.columns > (shown?.plan.columns ?? 0);
     shown = { search, selected, plan, size };
     mark(frame, "data-narrow", size.narrow);
     mark(none, "hidden", search.nodes.length > 0);
@@ -46,12 +47,12 @@ export function treeView({ onSelect }) {
     turns.replaceChildren(...plan.turns.map((turn) => turnAt(turn, size)));
     lines.replaceChildren(...edges(shown).map(({ d, kind }) => shape("path", { d, "data-kind": kind })));
     showButtons();
-    if (search.state === "running") frame.scrollLeft = frame.scrollWidth;
+    if (isWider) frame.scrollLeft = frame.scrollWidth;
   }
 
   function showButtons() {
     const { search, selected, plan, size } = shown;
-    for (const [id, button] of buttons) if (!plan.cells.has(id)) button.remove(), buttons.delete(id);
+    for (const id of [...buttons.keys()].filter((id) => !plan.cells.has(id))) removed(id);
     [...plan.cells].forEach(([id, cell], index) => {
       const button = buttons.get(id) ?? added(id);
       if (tree.children[index + 2] !== button) tree.insertBefore(button, tree.children[index + 2] ?? null);
@@ -66,7 +67,8 @@ export function treeView({ onSelect }) {
   }
 
   function added(id) {
-    const button = element("button", { type: "button", role: "treeitem", class: "chip" }, element("b"), element("span"));
+    const button = element("button", { type: "button", role: "treeitem", class: "chip" });
+    button.append(element("b"), element("span"));
     button.addEventListener("click", () => {
       onSelect(id);
       button.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -74,6 +76,11 @@ export function treeView({ onSelect }) {
     button.addEventListener("keydown", (event) => walk(event, id));
     buttons.set(id, button);
     return button;
+  }
+
+  function removed(id) {
+    buttons.get(id).remove();
+    buttons.delete(id);
   }
 
   function walk(event, id) {
@@ -101,8 +108,11 @@ function nounOf(search, node) {
 
 /** Parts are of one stage and need no title. */
 function titlesOf(search, { cells, columns }) {
-  const firsts = Array.from({ length: columns }, (_, column) => [...cells].find(([, cell]) => cell.column === column)[0]);
-  return firsts.map((id) => nounOf(search, search.nodes[id])).map((noun, column) => (noun === "Part" ? column + 1 : noun));
+  return Array.from({ length: columns }, (_, column) => {
+    const [id] = [...cells].find(([, cell]) => cell.column === column);
+    const noun = nounOf(search, search.nodes[id]);
+    return noun === "Part" ? String(column + 1) : noun;
+  });
 }
 
 function fill(button, search, node) {
@@ -117,8 +127,7 @@ function fill(button, search, node) {
 }
 
 /** What a candidate that concludes answers, to be seen beside the others. */
-const answerOf = (node) =>
-  sections(node.text).find((part) => part.stage === "CONCLUSION")?.text ?? "";
+const answerOf = (node) => sections(node.text).find((part) => part.stage === "CONCLUSION")?.text ?? "";
 
 /** The id of the candidate that an arrow leads to. */
 function neighbour({ search, plan }, id, key) {
@@ -165,7 +174,7 @@ function edge(from, to, size) {
 }
 
 function titleAt(title, column, size) {
-  const node = element("span", {}, String(title));
+  const node = element("span", {}, title);
   node.style.setProperty("left", `${leftOf(column, size)}px`);
   node.style.setProperty("width", `${size.width}px`);
   return node;
@@ -177,7 +186,6 @@ function turnAt({ column, row, number }, size) {
   node.style.setProperty("top", `${row * ROW}px`);
   return node;
 }
-
 
 function sizeFor(room, columns) {
   if (widthOf(columns, WIDE) <= room) return WIDE;

@@ -58,5 +58,10 @@ def test_no_file_asks_for_anything_elsewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
+def test_lines_are_as_long_as_elsewhere(name: str) -> None:
+    assert max(map(len, FILES[name].decode().splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", SOURCES)
 def test_text_never_becomes_html(name: str) -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", FILES[name].decode())

@@ -111,8 +111,9 @@ def shared(**fields: object) -> str:
     """A file that a page would share, with any fields over it."""
     run = {"events": [], "state": "stopped", "seconds": 1}
     image = "data:image/png;base64,AAAA"
+    choice = {"policy": "swires", "preset": "fast", "scorer": "fake"}
     return json.dumps(
-        {"playground": 1, "question": "?", "image": image, "choice": {}, "searched": run, "greedy": None} | fields
+        {"playground": 1, "question": "?", "image": image, "choice": choice, "searched": run, "greedy": None} | fields
     )
 
 
@@ -134,7 +135,8 @@ UNSOUND = {
     shared(image="data:image/svg+xml;base64,AAAA"): "image",
     shared(image='data:image/png;base64,AAAA" onload="'): "image",
     shared(question=5): "question",
-    shared(choice={"policy": {}}): "choice",
+    shared(choice={}): "choice",
+    shared(choice={"policy": {}, "preset": "fast", "scorer": "fake"}): "choice",
     shared(greedy=5): "greedy",
     shared(searched=told(state="running")): "searched.state",
     shared(searched=told(state="finished")): "searched.events",
