@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from server.settings import PolicyName, PresetName
 
-PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, int]]] = {
+PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, float]]] = {
     "fast": {
         "swires": {
             "captions": 2,
@@ -21,15 +21,15 @@ PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, int]]] = {
         "greedy": {},
     },
     "balanced": {
-        "swires": {"max_retraces": 2},
-        "adaptive": {"max_retraces": 3},
+        "swires": {"max_retraces": 2, "widen": 1.7},
+        "adaptive": {"max_retraces": 4},
         "stage_beam": {"candidates": 4, "keep": 2},
         "sentence_beam": {"candidates": 2},
         "best_of_n": {"candidates": 4},
         "greedy": {},
     },
     "thorough": {
-        "swires": {"max_retraces": 4},
+        "swires": {"max_retraces": 4, "widen": 1.7},
         "adaptive": {"max_retraces": 8},
         "stage_beam": {"candidates": 8, "keep": 4},
         "sentence_beam": {"candidates": 4},
@@ -37,7 +37,8 @@ PRESETS: Mapping[PresetName, Mapping[PolicyName, Mapping[str, int]]] = {
         "greedy": {},
     },
 }
-"""What a preset leaves out is as in the released implementation of LLaVA-CoT, the policies' own defaults."""
+"""Chosen from the curves of the demo task (training/checkpoints/demo/README.md). What a preset leaves out is as in the
+released implementation of LLaVA-CoT, the policies' own defaults; that retraces are sampled wider is ours."""
 
 MODES = ("greedy", *PRESETS)
 """What stands after the model's name in one of its aliases: no search, or one of the presets."""

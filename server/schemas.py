@@ -150,6 +150,7 @@ class SwiresOptions(Strict):
     max_retraces: Int64 | None = None
     accept_rank: Int64 | None = None
     accept_z: float | None = None
+    widen: float | None = None
     candidates: Int64 | None = None
     keep: Int64 | None = None
     scorer: str | None = None

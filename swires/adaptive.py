@@ -1,13 +1,11 @@
 """A policy that spends where there is need: most problems take no more than one answer that is looked at twice."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from swires.budget import Limit, Spend
-from swires.choosing import StageUse, best, rank, require
-from swires.errors import InvalidPlan
+from swires.choosing import StageUse, best, rank, require, require_finite
 from swires.stages import Stage
 from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
 
@@ -23,7 +21,8 @@ FRESH = -0.25
 class Adaptive:
     """One caption and one reasoning of it. While no reasoning scores above `accept_z`, the search goes back to the
     stage that is to blame, and samples twice as many as the time before, at most `candidates`: to CAPTION where no
-    caption promises as much as a fresh one, else to REASONING, of the caption that promises most.
+    caption promises as much as a fresh one, else to REASONING, of the caption that promises most. It then `widen`s the
+    sampling too: more of the same would be wrong in the same way.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -36,13 +35,14 @@ class Adaptive:
     thresholds: ClassVar[bool] = True
     candidates: int = 4
     max_retraces: int = 4
-    accept_z: float = 0.25
+    accept_z: float = 0.0
+    widen: float = 1.7
 
     def __post_init__(self) -> None:
         require("candidates", self.candidates, least=1)
         require("max_retraces", self.max_retraces, least=0)
-        if not math.isfinite(self.accept_z):
-            raise InvalidPlan(f"accept_z must be finite, not {self.accept_z}", field="accept_z")
+        require_finite("accept_z", self.accept_z)
+        require_finite("widen", self.widen, least=1)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -71,10 +71,11 @@ class Adaptive:
             if pool and not spend.allows(2 * samples + 1):
                 stopped_by = "generations"
                 break
+            widen = self.widen if pool else 1.0
             if all(_promise(caption, pool) < FRESH for caption in captions):
-                captions += yield Expand(Stage.CAPTION, summary, samples, final=final)
+                captions += yield Expand(Stage.CAPTION, summary, samples, final=final, widen=widen)
             caption = max(captions, key=lambda caption: _promise(caption, pool))
-            pool += yield Expand(Stage.REASONING, (caption,), samples, final=final)
+            pool += yield Expand(Stage.REASONING, (caption,), samples, final=final, widen=widen)
             accepted = rank(best(pool, 1)[0]) > self.accept_z
             if accepted:
                 break

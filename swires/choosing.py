@@ -1,5 +1,6 @@
 """What policies share: how trajectories are ordered, how numbers are refused, what is made of a stage."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,3 +33,9 @@ def require(field: str, value: int, *, least: int, most: int | None = None) -> N
         raise InvalidPlan(f"{field} must be at least {least}, not {value}", field=field)
     if most is not None and value > most:
         raise InvalidPlan(f"{field} must be at most {most}, not {value}", field=field)
+
+
+def require_finite(field: str, value: float, *, least: float = -math.inf) -> None:
+    if not least <= value < math.inf:
+        bound = "be finite" if least == -math.inf else f"be finite and at least {least:g}"
+        raise InvalidPlan(f"{field} must {bound}, not {value}", field=field)

@@ -6,14 +6,13 @@ a fixed one or across expansions, which a scorer that only ranks has nothing to 
 answers sample the CONCLUSION by itself where it `concludes_apart`, for what is asked of that stage alone.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from swires.adaptive import Adaptive
 from swires.budget import Limit, Spend
-from swires.choosing import StageUse, best, rank, require
+from swires.choosing import StageUse, best, rank, require, require_finite
 from swires.errors import InvalidPlan
 from swires.stages import Stage
 from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
@@ -190,7 +189,8 @@ class StageBeam:
 @dataclass(frozen=True, slots=True)
 class Swires:
     """Stage-wise retracing search: captions and reasonings are sampled again, into one growing pool of reasonings,
-    until the `accept_rank`-th best of them scores above `accept_z` standard deviations."""
+    until the `accept_rank`-th best of them scores above `accept_z` standard deviations. Retraces `widen` the sampling.
+    """
 
     name: ClassVar[str] = "swires"
     stages: ClassVar[Mapping[Stage, StageUse]] = {
@@ -207,6 +207,7 @@ class Swires:
     max_retraces: int = 4
     accept_rank: int = 2
     accept_z: float = 0.2533
+    widen: float = 1.0
 
     def __post_init__(self) -> None:
         require("captions", self.captions, least=1)
@@ -215,8 +216,8 @@ class Swires:
         require("keep_reasonings", self.keep_reasonings, least=1, most=self.keep_captions * self.reasonings)
         require("max_retraces", self.max_retraces, least=0)
         require("accept_rank", self.accept_rank, least=1, most=self.keep_captions * self.reasonings)
-        if not math.isfinite(self.accept_z):
-            raise InvalidPlan(f"accept_z must be finite, not {self.accept_z}", field="accept_z")
+        require_finite("accept_z", self.accept_z)
+        require_finite("widen", self.widen, least=1)
 
     @property
     def width(self) -> int:
@@ -240,9 +241,10 @@ class Swires:
         final = self.max_retraces == 0
         stopped_by: Limit | None = None
         for retraces_left in reversed(range(1 + self.max_retraces)):
-            captions = yield Expand(Stage.CAPTION, summary, self.captions, final=final)
+            widen = self.widen if pool else 1.0
+            captions = yield Expand(Stage.CAPTION, summary, self.captions, final=final, widen=widen)
             kept = best(captions, self.keep_captions)
-            pool += yield Expand(Stage.REASONING, kept, self.reasonings, final=final)
+            pool += yield Expand(Stage.REASONING, kept, self.reasonings, final=final, widen=widen)
             accepted = rank(best(pool, self.accept_rank)[-1]) > self.accept_z
             if accepted or not retraces_left:
                 break

@@ -114,6 +114,8 @@ class Search:
             stop=expand.stop,
             likelihood=expand.scored and self.scorer.needs_likelihood,
         )
+        if expand.widen > 1:
+            sampling = replace(sampling, temperature=sampling.temperature * expand.widen, top_p=1.0)
         if expand.greedy:
             sampling = replace(sampling, temperature=0.0, seed=None)
         return [

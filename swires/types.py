@@ -124,6 +124,7 @@ class Expand:
 
     `final` promises that the answer descends from one of the resulting trajectories, so that what `parents` have in
     common, and the tokens of a lone candidate, may be shown at once. `stop` ends a candidate before its stage does.
+    `widen` multiplies the temperature and, if above 1, admits every token: for where the usual samples fell short.
     """
 
     stage: Stage
@@ -133,6 +134,7 @@ class Expand:
     scored: bool = True
     greedy: bool = False
     stop: tuple[str, ...] = ()
+    widen: float = 1.0
 
     @property
     def num_candidates(self) -> int:

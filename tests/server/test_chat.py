@@ -73,7 +73,7 @@ async def test_what_the_answer_tells_of_its_search(client: httpx.AsyncClient) ->
     assert (told["policy"], told["preset"], told["scorer"]) == ("swires", "balanced", "fake")
     assert (told["generations"], told["retraces"], told["stopped_by"], told["trace"]) == (12, 0, None, None)
     assert told["accepted"] in (True, False)
-    assert told["numbers"] == asdict(Swires(max_retraces=0))
+    assert told["numbers"] == asdict(Swires(max_retraces=0, widen=1.7))
     assert told["budget"]["max_generations"] == Settings(model="demo").max_generations
     split = told["tokens"]
     assert usage["completion_tokens"] == split["winner"] + split["discarded"] + split["aborted"]

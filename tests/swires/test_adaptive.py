@@ -97,7 +97,8 @@ def test_it_gives_up_after_its_retraces_with_the_best_it_has() -> None:
     followed = Followed(Adaptive(max_retraces=2), [0.0, 1.0, -1.0, -3.0, -0.5, *[-1.0] * 9])
     assert followed.outcome.accepted is False
     assert followed.answer[2] == 4
-    assert [expand.samples for expand in followed.expands if expand.stage is Stage.REASONING] == [1, 2, 4]
+    reasonings = [expand for expand in followed.expands if expand.stage is Stage.REASONING]
+    assert [(expand.samples, expand.widen) for expand in reasonings] == [(1, 1.0), (2, 1.7), (4, 1.7)]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ def test_it_gives_up_after_its_retraces_with_the_best_it_has() -> None:
         ({"candidates": 0}, "candidates"),
         ({"max_retraces": -1}, "max_retraces"),
         ({"accept_z": float("nan")}, "accept_z"),
+        ({"widen": 0.5}, "widen"),
     ],
 )
 def test_impossible_numbers_are_refused_by_name(numbers: dict[str, float], field: str) -> None:

@@ -161,6 +161,12 @@ def test_swires_schedule_of_the_released_implementation() -> None:
     assert never.outcome.accepted is False
 
 
+def test_swires_widens_its_retraces_where_told() -> None:
+    released, wide = (Followed(Swires(max_retraces=1, widen=widen), [0.0] * 50) for widen in (1.0, 1.7))
+    assert {each.widen for each in released.expands} == {1.0}
+    assert [each.widen for each in wide.expands] == [1.0, 1.0, 1.0, 1.7, 1.7, 1.0]
+
+
 def test_stage_beam() -> None:
     for seed in SEEDS:
         chance, scores = Random(seed), random_scores(seed)
@@ -309,6 +315,8 @@ def test_best_is_stable_and_counts_no_score_as_zero() -> None:
         (Swires, {"accept_rank": 0}, "accept_rank"),
         (Swires, {"accept_rank": 5}, "accept_rank"),
         (Swires, {"accept_z": float("nan")}, "accept_z"),
+        (Swires, {"widen": 0.9}, "widen"),
+        (Swires, {"widen": float("inf")}, "widen"),
     ],
 )
 def test_impossible_numbers_are_refused_by_name(

@@ -349,6 +349,23 @@ def test_greedy_is_greedy() -> None:
     assert (sampling.temperature, sampling.seed, sampling.likelihood) == (0.0, None, False)
 
 
+def test_wider_samples_are_drawn_hotter_and_from_all_tokens() -> None:
+    engine = ScriptedEngine()
+    policy = Swires(
+        captions=1, keep_captions=1, reasonings=1, keep_reasonings=1, accept_rank=1, max_retraces=1, widen=1.5
+    )
+    searched(SearchPlan(PROBLEM, policy, Sampling(temperature=0.6)), engine, ScriptedScorer())
+    asked = [(each.stage, round(each.sampling.temperature, 6), each.sampling.top_p) for each in engine.requests]
+    assert asked == [
+        (SUMMARY, 0.6, 0.9),
+        (CAPTION, 0.6, 0.9),
+        (REASONING, 0.6, 0.9),
+        (CAPTION, 0.9, 1.0),
+        (REASONING, 0.9, 1.0),
+        (CONCLUSION, 0.6, 0.9),
+    ]
+
+
 def test_sentences_end_at_their_stop() -> None:
     def script(request: Request, index: int) -> Line:
         return Line("One." if len(request.prefix) < 8 else "</CONCLUSION>")
