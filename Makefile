@@ -16,7 +16,7 @@ EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
 
-.PHONY: help serve test check format demo-checkpoint verifier-demo screenshots suites suites-test clean
+.PHONY: help serve test check format demo-checkpoint experiment experiment-scorers verifier-demo screenshots suites suites-test clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -41,14 +41,51 @@ format: $(EVERYTHING) ## let the formatter and the linter mend what they can
 demo-checkpoint: $(EVERYTHING) ## train the embedded checkpoint again from its recipe
 	$(BIN)/python -m training demo --out training/checkpoints/demo
 	$(BIN)/swires calibrate --model training/checkpoints/demo
+	$(BIN)/swires calibrate --model training/checkpoints/demo --scorer-sees stage
+
+# Runs $(2) while a server of MODEL, with the options $(1), is ready.
+define while_serving
+	$(BIN)/swires serve --model $(MODEL) --port $(PORT) $(1) & server=$$!; \
+	until curl -sfo /dev/null http://127.0.0.1:$(PORT)/ready; do kill -0 $$server && sleep 1 || exit 1; done; \
+	$(2); status=$$?; kill $$server; wait $$server; exit $$status
+endef
+
+EXPERIMENT := training/runs/experiment
+SEED := 20261126
+COUNT := 1000
+FEW := 250
+CALIBRATION_SEED := 20000003
+EVALUATE = $(BIN)/python -m training evaluate scenes --url http://127.0.0.1:$(PORT) --seed $(SEED) --concurrency 32
+RESULT = --record $(EXPERIMENT)/$(1).jsonl --report $(EXPERIMENT)/$(1)
+WIDE_EARLY := stages.SUMMARY.candidates=1,stages.CAPTION.candidates=8,stages.CONCLUSION.candidates=2
+ORACLE_URL := http://127.0.0.1:9000
+ARMS := greedy $(foreach n,2 4 8 16,best_of_n:candidates=$(n)) \
+	stage_beam:candidates=2,keep=1 stage_beam:candidates=4,keep=2 stage_beam:candidates=8,keep=4 \
+	$(foreach n,0 1 2 4,swires:max_retraces=$(n),widen=1.0) $(foreach n,2 4,swires:max_retraces=$(n),widen=1.7) \
+	$(foreach n,1 2 4 8,adaptive:max_retraces=$(n))
+MORE := greedy best_of_n:candidates=1 sentence_beam:candidates=2 stage_beam:candidates=4,keep=2,$(WIDE_EARLY) \
+	$(foreach s,likelihood consensus,best_of_n:candidates=8,scorer=$(s) swires:max_retraces=2,scorer=$(s))
+FITTING := greedy best_of_n:candidates=8 swires:max_retraces=2,widen=1.7 adaptive:max_retraces=8
+
+experiment: $(EVERYTHING) ## accuracy over compute of the policies on MODEL, with a report; an hour
+	mkdir -p $(EXPERIMENT)
+	$(call while_serving,,$(EVALUATE) --problems $(COUNT) --policies $(ARMS) $(call RESULT,policies) \
+		&& $(EVALUATE) --problems $(FEW) --policies $(MORE) $(call RESULT,more))
+
+experiment-scorers: $(EVERYTHING) ## the same where the verifier sees the stage alone, and with one that knows the truth
+	mkdir -p $(EXPERIMENT)
+	$(call while_serving,--scorer-sees stage,$(EVALUATE) --problems $(FEW) --policies $(FITTING) $(call RESULT,sees-stage))
+	rm -rf $(EXPERIMENT)/model && cp -r $(MODEL) $(EXPERIMENT)/model  # which gets the oracle's calibration
+	$(BIN)/python -m training oracle scenes --problems $(FEW) --seeds $(SEED) $(CALIBRATION_SEED) & trap "kill $$!" EXIT; \
+	$(BIN)/swires calibrate --model $(EXPERIMENT)/model --reward-url $(ORACLE_URL) || exit; \
+	$(call while_serving,--model $(EXPERIMENT)/model --reward-url $(ORACLE_URL) --scorers reward_model,$(EVALUATE) \
+		--problems $(FEW) --policies $(FITTING) $(call RESULT,oracle))
 
 VERIFIER := training/runs/verifier-demo
 verifier-demo: $(EVERYTHING) ## teach MODEL to judge by its own samples, and report before and after
 	$(BIN)/python -m training data convert scenes --count 3000 --seed 99 --out $(VERIFIER)
-	$(BIN)/swires serve --model $(MODEL) --port $(PORT) & server=$$!; \
-	$(BIN)/python -m training verifier sample --url http://127.0.0.1:$(PORT) --tries 600 \
-		--problems scenes --count 400 --seed 4242 --record $(VERIFIER)/trees.jsonl; \
-	status=$$?; kill $$server; wait $$server; exit $$status
+	$(call while_serving,,$(BIN)/python -m training verifier sample --url http://127.0.0.1:$(PORT) \
+		--problems scenes --count 400 --seed 4242 --record $(VERIFIER)/trees.jsonl)
 	$(BIN)/python -m training verifier label $(VERIFIER)/trees.jsonl --out $(VERIFIER)/labels --held-out 0.3
 	$(BIN)/python -m training verifier train --config training/configs/verifier/demo.yaml model.name=$(MODEL)
 	rm -rf $(VERIFIER)/exported
