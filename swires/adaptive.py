@@ -45,13 +45,17 @@ class Adaptive:
         require_finite("widen", self.widen, least=1)
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """How many are sampled at first and after each retrace."""
-        return tuple(min(self.candidates, 2**retraces) for retraces in range(1 + self.max_retraces))
+    def width(self) -> int:
+        return self._samples(self.max_retraces)
+
+    def _samples(self, retraces: int) -> int:
+        """How many are sampled after so many retraces."""
+        return min(self.candidates, 1 << min(retraces, self._num_doublings))
 
     @property
-    def width(self) -> int:
-        return max(self.widths)
+    def _num_doublings(self) -> int:
+        """Until there are `candidates`."""
+        return (self.candidates - 1).bit_length()
 
     @property
     def least_generations(self) -> int:
@@ -59,7 +63,8 @@ class Adaptive:
 
     @property
     def most_generations(self) -> int:
-        return 2 + 2 * sum(self.widths)
+        doubled = min(1 + self.max_retraces, self._num_doublings)
+        return 2 * ((1 << doubled) + (1 + self.max_retraces - doubled) * self.candidates)
 
     def flow(self, spend: Spend) -> Flow:
         summary = yield Expand(Stage.SUMMARY, (ROOT,), 1, scored=False)
@@ -67,7 +72,8 @@ class Adaptive:
         pool: tuple[Trajectory, ...] = ()
         accepted, final = False, self.max_retraces == 0
         stopped_by: Limit | None = None
-        for samples in self.widths:
+        for retraces in range(1 + self.max_retraces):
+            samples = self._samples(retraces)
             if pool and not spend.allows(2 * samples + 1):
                 stopped_by = "generations"
                 break

@@ -114,3 +114,17 @@ def test_impossible_numbers_are_refused_by_name(numbers: dict[str, float], field
     with pytest.raises(InvalidPlan, match=field) as refused:
         Adaptive(**numbers)  # type: ignore[arg-type]
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("candidates", range(1, 10))
+@pytest.mark.parametrize("max_retraces", range(6))
+def test_how_much_it_may_sample(candidates: int, max_retraces: int) -> None:
+    widths = [min(candidates, 2**retraces) for retraces in range(1 + max_retraces)]
+    policy = Adaptive(candidates, max_retraces)
+    assert (policy.width, policy.most_generations) == (max(widths), 2 + 2 * sum(widths))
+
+
+def test_however_many_retraces_are_asked_for_they_cost_nothing_before_they_are_made() -> None:
+    policy = Adaptive(candidates=5, max_retraces=2**62)
+    assert policy.width == 5
+    assert policy.most_generations == 2 * (2**3 + (2**62 - 2) * 5)
