@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from swires.budget import Limit, Spend
-from swires.choosing import StageUse, best, rank, require, require_finite
+from swires.choosing import MOST_WIDENED, StageUse, best, rank, require, require_finite
 from swires.stages import Stage
 from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
 
@@ -42,7 +42,7 @@ class Adaptive:
         require("candidates", self.candidates, least=1)
         require("max_retraces", self.max_retraces, least=0)
         require_finite("accept_z", self.accept_z)
-        require_finite("widen", self.widen, least=1)
+        require("widen", self.widen, least=1, most=MOST_WIDENED)
 
     @property
     def width(self) -> int:

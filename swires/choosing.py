@@ -28,14 +28,17 @@ def rank(trajectory: Trajectory) -> float:
     return trajectory.score or 0.0
 
 
-def require(field: str, value: int, *, least: int, most: int | None = None) -> None:
-    if value < least:
-        raise InvalidPlan(f"{field} must be at least {least}, not {value}", field=field)
-    if most is not None and value > most:
-        raise InvalidPlan(f"{field} must be at most {most}, not {value}", field=field)
+MOST_WIDENED = 10.0
+"""Beyond that, samples are noise."""
 
 
-def require_finite(field: str, value: float, *, least: float = -math.inf) -> None:
-    if not least <= value < math.inf:
-        bound = "be finite" if least == -math.inf else f"be finite and at least {least:g}"
-        raise InvalidPlan(f"{field} must {bound}, not {value}", field=field)
+def require(field: str, value: float, *, least: float, most: float | None = None) -> None:
+    if not value >= least:
+        raise InvalidPlan(f"{field} must be at least {least:g}, not {value}", field=field)
+    if most is not None and not value <= most:
+        raise InvalidPlan(f"{field} must be at most {most:g}, not {value}", field=field)
+
+
+def require_finite(field: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InvalidPlan(f"{field} must be finite, not {value}", field=field)

@@ -131,7 +131,7 @@ class Expansion:
             self._note(trajectory.last, self.known[trajectory.token_ids])
 
     async def _values(self, batch: Sequence[Trajectory]) -> tuple[float, ...]:
-        """None where the scorer fails, which makes this `degraded`."""
+        """Empty where the scorer fails, which makes this `degraded`."""
         if not batch:
             return ()
         try:

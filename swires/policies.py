@@ -12,7 +12,7 @@ from typing import ClassVar, TypeAlias
 
 from swires.adaptive import Adaptive
 from swires.budget import Limit, Spend
-from swires.choosing import StageUse, best, rank, require, require_finite
+from swires.choosing import MOST_WIDENED, StageUse, best, rank, require, require_finite
 from swires.errors import InvalidPlan
 from swires.stages import Stage
 from swires.types import ROOT, Expand, Flow, Outcome, Trajectory
@@ -217,7 +217,7 @@ class Swires:
         require("max_retraces", self.max_retraces, least=0)
         require("accept_rank", self.accept_rank, least=1, most=self.keep_captions * self.reasonings)
         require_finite("accept_z", self.accept_z)
-        require_finite("widen", self.widen, least=1)
+        require("widen", self.widen, least=1, most=MOST_WIDENED)
 
     @property
     def width(self) -> int:
