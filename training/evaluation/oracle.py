@@ -15,6 +15,8 @@ from training.tasks.truth import is_true
 
 LOGIT = 4.0
 UNKNOWN = 0.0
+PER_CHARACTER = 1e-4
+"""Longer is better by so much: where all are true, as summaries are, scores without a deviation have no scale."""
 
 
 class Conversation(BaseModel):
@@ -37,7 +39,8 @@ class Oracle:
         sections = parse("".join(part["text"] for part in said["content"]))
         if example is None or not sections:
             return UNKNOWN
-        return LOGIT if is_true(example, sections[-1].stage, sections[-1].text) else -LOGIT
+        last = sections[-1]
+        return (LOGIT if is_true(example, last.stage, last.text) else -LOGIT) + PER_CHARACTER * len(last.text)
 
 
 def oracle_app(examples: Sequence[Example]) -> FastAPI:

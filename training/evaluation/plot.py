@@ -8,10 +8,12 @@ from matplotlib.figure import Figure
 from training.evaluation.statistics import Result
 
 MARKERS = "osD^vP*X"
+SIZES = ("candidates", "keep", "max_retraces")
+"""The numbers of a policy that make it more or less costly."""
 
 
 def draw(rows: Sequence[Result], picture: Path, cost: Callable[[Result], float], unit: str) -> None:
-    """A point for each arm with its 95 % interval, a line through those of one policy and scorer."""
+    """A point for each arm with its 95 % interval, a line through those that differ in size alone."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, (family, members) in enumerate(_families(rows).items()):
@@ -37,10 +39,10 @@ def draw(rows: Sequence[Result], picture: Path, cost: Callable[[Result], float],
 
 
 def _families(rows: Sequence[Result]) -> dict[str, list[Result]]:
-    """Arms by their policy and scorer."""
+    """Arms that differ in their size alone."""
     found: dict[str, list[Result]] = {}
     for row in rows:
         policy, _, numbers = row.arm.partition(":")
-        scorer = next((each.partition("=")[2] for each in numbers.split(",") if each.startswith("scorer=")), "")
-        found.setdefault(f"{policy}, {scorer}" if scorer else policy, []).append(row)
+        traits = [each for each in numbers.split(",") if each and each.partition("=")[0] not in SIZES]
+        found.setdefault(", ".join([policy, *traits]), []).append(row)
     return found
