@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
 
     StartVllm: TypeAlias = Callable[..., AbstractAsyncContextManager[VllmEngine]]
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("any machine")
 
 DEMO = Path(__file__).parents[1] / "training" / "checkpoints" / "demo"
 

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 PROBLEM = Problem("prompt", num_prompt_tokens=10)
 
-few = settings(max_examples=40, deadline=None)
-many = settings(max_examples=100, deadline=None)
+few = settings(max_examples=40)
+many = settings(max_examples=100)
 
 
 class Skipping(selectors.DefaultSelector):

@@ -116,4 +116,4 @@ class LineOfAskers(RuleBasedStateMachine):
 
 
 TestLine = LineOfAskers.TestCase
-TestLine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestLine.settings = settings(max_examples=40, stateful_step_count=20)
