@@ -3,10 +3,13 @@
 It speaks vLLM's /classify, so that the real server asks it as it would a reward model.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from PIL import Image
 from pydantic import BaseModel
 
 from swires.parser import parse
@@ -27,13 +30,13 @@ class Oracle:
     """Knows `examples` by picture and question."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = {(one.data_url, one.question): one for one in examples}
+        self._examples = {(one.image.tobytes(), one.question): one for one in examples}
 
     def logit(self, messages: Sequence[Mapping[str, Any]]) -> float:
         """Of the newest stage of the answer being true; UNKNOWN for a problem that it does not know."""
         *asked, said = messages
         parts = [part for message in asked for part in message["content"]]
-        picture = "".join(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+        picture = b"".join(_pixels(part["image_url"]["url"]) for part in parts if part["type"] == "image_url")
         question = "".join(part["text"] for part in parts if part["type"] == "text")
         example = self._examples.get((picture, question))
         sections = parse("".join(part["text"] for part in said["content"]))
@@ -41,6 +44,11 @@ class Oracle:
             return UNKNOWN
         last = sections[-1]
         return (LOGIT if is_true(example, last.stage, last.text) else -LOGIT) + PER_CHARACTER * len(last.text)
+
+
+def _pixels(data_url: str) -> bytes:
+    """Of the picture, which may have been encoded anew on its way."""
+    return Image.open(io.BytesIO(base64.b64decode(data_url.partition(",")[2]))).convert("RGB").tobytes()
 
 
 def oracle_app(examples: Sequence[Example]) -> FastAPI:
