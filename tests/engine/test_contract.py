@@ -325,5 +325,7 @@ async def test_a_chat_of_several_messages_without_an_image(engine: "AnyEngine") 
         {"role": "assistant", "content": "Two."},
         {"role": "user", "content": [{"type": "text", "text": "Sure?"}]},
     ]
-    (answer,) = await sample(engine, await engine.render(chat, []), sampling=Sampling(seed=1, max_tokens=8))
-    assert answer.token_ids
+    problem = await engine.render(chat, [])
+    assert problem.num_prompt_tokens > (await engine.render(chat[-1:], [])).num_prompt_tokens
+    (answer,) = await sample(engine, problem, sampling=Sampling(seed=1, max_tokens=8))
+    assert answer.chunks[-1].finish_reason in ("stop", "length")
