@@ -20,7 +20,7 @@ SUITES := .venv-suites
 .DELETE_ON_ERROR:
 
 help: ## list the commands
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 	@echo "Variables: HOST=$(HOST) PORT=$(PORT) MODEL=$(MODEL) DEVICE=$(DEVICE) PYTHON=$(PYTHON) VENV=$(VENV)"
 
 serve: $(SERVING) ## serve the checkpoint MODEL on vLLM at HOST:PORT
