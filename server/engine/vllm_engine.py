@@ -8,7 +8,7 @@ import json
 import signal
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from multiprocessing import resource_tracker
@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Self, cast
 import vllm
 from PIL.Image import Image
 from vllm import AsyncEngineArgs, CompletionOutput, PoolingParams, RequestOutput, SamplingParams
+from vllm.config import ParallelConfig
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.logprobs import Logprob
 from vllm.multimodal.cache.lru import LruKeyReplicatedSenderCache
@@ -35,6 +36,7 @@ from server.engine.classifier import Classified, Conversation
 from server.engine.labels import LabelRead
 from server.engine.merge import merged
 from server.engine.plain_text import PlainText, pieces
+from server.engine.ranks import Ranks
 from server.engine.structure import bounds_strings, structural_tag
 from server.engine.tokens import (
     CHARACTER_IN_PIECES,
@@ -67,14 +69,18 @@ STOP_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt as vLLM takes it, image placeholders expanded; `light` differs from `whole` in lacking the tensors."""
+    """A prompt as vLLM takes it, image placeholders expanded; `light` differs from `whole` in lacking the tensors.
+
+    All that continues it runs on one data-parallel `rank`, whose cache has it.
+    """
 
     token_ids: tuple[int, ...]
     whole: Mapping[str, Any] = field(repr=False)
     light: Mapping[str, Any] = field(repr=False)
+    rank: int
 
     def then(self, prefix: tuple[int, ...]) -> "Rendered":
-        return Rendered(self.token_ids + prefix, self.whole, self.light)
+        return replace(self, token_ids=self.token_ids + prefix)
 
 
 def engine_options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -113,6 +119,7 @@ class VllmEngine:
             self._tokenizer: Any = self._llm.renderer.get_tokenizer()
             self._closing_ids = {stage: self._closing_id(stage) for stage in Stage}
             self._plain_text = PlainText(self._tokenizer.get_added_vocab())
+            self._ranks = Ranks(_num_ranks(self._llm.vllm_config.parallel_config))
             undo.pop_all()
         return self
 
@@ -200,7 +207,7 @@ class VllmEngine:
         if "mm_kwargs" in whole and isinstance(self._llm.renderer.mm_processor_cache, LruKeyReplicatedSenderCache):
             absent = {modality: [None] * len(items) for modality, items in whole["mm_kwargs"].items()}
             light = {**whole, "mm_kwargs": MultiModalKwargsItems(absent)}
-        return Problem(Rendered(token_ids, whole, light), len(token_ids))
+        return Problem(Rendered(token_ids, whole, light, self._ranks.choose()), len(token_ids))
 
     async def generate(
         self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
@@ -397,8 +404,9 @@ class VllmEngine:
         begun = False
         for inputs in (prompt.whole,) if fresh else (prompt.light, prompt.whole):
             request: Any = {**inputs, "prompt_token_ids": list(prompt.token_ids)}
-            with _requesting():
-                outputs = self._llm.generate(request, params, f"swires-{next(self._request_ids)}")
+            with _requesting(), self._ranks.running(prompt.rank):
+                request_id = f"swires-{next(self._request_ids)}"
+                outputs = self._llm.generate(request, params, request_id, data_parallel_rank=prompt.rank)
                 async with aclosing(outputs):
                     async for output in outputs:
                         reason = output.outputs[0].finish_reason
@@ -436,6 +444,11 @@ def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     memory = {} if "gpu_memory_utilization" in options else {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
     return {"block_size": 32, **memory}
+
+
+def _num_ranks(config: ParallelConfig) -> int:
+    """The engines that this process sends requests to."""
+    return config.data_parallel_size_local if config.local_engines_only else config.data_parallel_size
 
 
 def memory_beside(share: float) -> tuple[dict[str, float], dict[str, float]]:
