@@ -16,7 +16,7 @@ EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
 
-.PHONY: help serve test check format demo-checkpoint experiment experiment-scorers verifier-demo screenshots suites suites-test clean
+.PHONY: help serve test check format demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -97,6 +97,13 @@ screenshots: $(EVERYTHING) ## take the pictures of the page again, of MODEL
 	$(BIN)/swires serve --model $(MODEL) --port $(PORT) & server=$$!; \
 	$(BIN)/python -m tests.server.web.screenshots http://127.0.0.1:$(PORT) server/docs; \
 	status=$$?; kill $$server; wait $$server; exit $$status
+
+docs: $(EVERYTHING) ## write what the pages show again: outputs of their examples, options, pictures
+	$(BIN)/python -m pytest tests/server/docs --write-docs
+	$(MAKE) screenshots
+
+docs-options: $(EVERYTHING) ## write the page of the options alone; a second
+	$(BIN)/python -m pytest tests/server/docs/test_options.py --write-docs
 
 suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
 suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM

@@ -25,6 +25,7 @@ DEMO = Path(__file__).parents[1] / "training" / "checkpoints" / "demo"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--checkpoint", type=Path, default=DEMO, help="staged checkpoint that real vLLM is tested with")
+    parser.addoption("--write-docs", action="store_true", help="write what pages show anew instead of comparing it")
 
 
 @pytest.fixture(scope="session")

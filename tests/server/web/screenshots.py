@@ -23,7 +23,8 @@ from tests.server.web.browser import PHONE, Playground, browsing, visiting
 QUESTIONS = Path(__file__).parents[3] / "training" / "checkpoints" / "demo" / "questions.jsonl"
 SEED = 1
 START_S = 300
-WINDOW = {"width": 1360, "height": 880}
+WINDOW = {"width": 1360, "height": 1000}
+SLOW = {"offline": False, "latency": 0, "uploadThroughput": -1, "downloadThroughput": 8_000}
 
 Question = dict[str, str]
 
@@ -45,6 +46,7 @@ async def pictures(url: str) -> dict[str, bytes]:
     async with browsing() as browser:
         return {
             "light": await of_an_answer(browser, url, question),
+            "tree": await of_the_tree(browser, url, question),
             "dark": await of_a_comparison(browser, url, question),
             "searching": await of_a_search(browser, url, question),
             "narrow": await of_an_answer(browser, url, question, viewport=PHONE),
@@ -86,8 +88,15 @@ async def of_an_answer(browser: Browser, url: str, question: Question, **options
     async with asking(browser, url, question, **options) as page:
         await page.button("Search").click()
         await page.finished()
-        await page.standing("retraced").first.click()
+        await page.page.get_by_role("treeitem", name=re.compile("Reasoning .* retraced")).first.click()
         return await page.page.screenshot()
+
+
+async def of_the_tree(browser: Browser, url: str, question: Question) -> bytes:
+    async with asking(browser, url, question) as page:
+        await page.button("Search").click()
+        await page.finished()
+        return await page.page.get_by_role("region", name="Candidates").screenshot()
 
 
 async def of_a_comparison(browser: Browser, url: str, question: Question) -> bytes:
@@ -102,8 +111,10 @@ async def of_a_comparison(browser: Browser, url: str, question: Question) -> byt
 
 async def of_a_search(browser: Browser, url: str, question: Question) -> bytes:
     async with asking(browser, url, question) as page:
+        network = await page.page.context.new_cdp_session(page.page)
+        await network.send("Network.emulateNetworkConditions", SLOW)  # the search is over in no time else
         await page.button("Search").click()
-        await page.stage("REASONING").filter(has_text=re.compile("retraced once.* of ")).wait_for()
+        await page.stage("REASONING").filter(has_text=re.compile(r"retraced once · [1-9] of ")).wait_for()
         return await page.page.screenshot()
 
 
