@@ -20,6 +20,25 @@ def laid_out(output: str) -> str:
     return "".join(text if value is None else text + _laid_out(value) + "\n" for text, value in pieces(output))
 
 
+def shape(output: str) -> str:
+    """What is left to compare where the model answers in other words, as on another device: the JSON, each value as its
+    kind."""
+    return "".join(json.dumps(_kinds(value)) + "\n" for _, value in pieces(output) if value is not None)
+
+
+def _kinds(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _kinds(each) for name, each in value.items()}
+        case list():
+            return [_kinds(each) for each in value]
+        case int() | float() if not isinstance(value, bool):
+            return "number"
+        case None:
+            return None
+    return type(value).__name__
+
+
 def differences(page: str, real: str) -> list[str]:
     """Between two outputs, each in a line."""
     both = zip_longest(pieces(page), pieces(real), fillvalue=("", None))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,14 +24,16 @@ REMEDY = "`make docs` writes the outputs of all pages anew; see then by `git dif
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("name", PAGES)
-async def test_examples_print_what_the_page_shows(server: Running, tmp_path: Path, name: str, write_docs: bool) -> None:
+async def test_examples_print_what_the_page_shows(
+    server: Running, tmp_path: Path, name: str, write_docs: bool, compared: Callable[[str], str]
+) -> None:
     found = list(examples(blocks(PAGES[name].read_text())))
     folder, address = checkout(tmp_path), server.url.removeprefix("http://")
     outputs = [await run(example.steps, folder, address=address) for example in found]
     if write_docs:
         write(PAGES[name], found, outputs)
     else:
-        stale = [line for each, output in zip(found, outputs, strict=True) for line in stale_lines(each, output)]
+        stale = [line for each in zip(found, outputs, strict=True) for line in stale_lines(*each, compared)]
         assert not stale, "\n".join([f"{name} shows what is not so.", *stale, REMEDY])
 
 
@@ -43,11 +45,11 @@ def write(page: Path, found: Sequence[Example], outputs: Sequence[Sequence[str]]
     page.write_text(replaced(page.read_text(), texts))
 
 
-def stale_lines(example: Example, outputs: Sequence[str]) -> list[str]:
+def stale_lines(example: Example, outputs: Sequence[str], compared: Callable[[str], str]) -> list[str]:
     return [
         f"line {example.block.line}: {step.command}  {line}"
         for step, output in zip(example.steps, outputs, strict=True)
-        for line in differences(step.output, output)
+        for line in differences(compared(step.output), compared(output))
     ]
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.server.docs.outputs import WIDTH, differences, laid_out
+from tests.server.docs.outputs import WIDTH, differences, laid_out, shape
 
 ANSWER = {"id": "chatcmpl-1", "choices": [{"text": "word " * 40, "score": 0.5}, {"text": "", "score": None}], "n": 2}
 STREAM = f"data: {json.dumps(ANSWER)}\ndata: [DONE]\n{{no JSON\n{json.dumps([1, 2])}\n400\n"
@@ -43,3 +43,9 @@ def test_what_is_told_may_not(real: object, told: str) -> None:
 def test_a_line_more_or_less_is_told() -> None:
     assert differences("4\n", "4\n5\n") == ["'' is now '5\\n'"]
     assert differences("4\n{}\n", "4\n") == ["'{}' is now ''"]
+
+
+def test_other_words_have_the_same_shape() -> None:
+    other = ANSWER | {"n": 3.5, "choices": [{"text": "", "score": 1}, {"text": "more", "score": None}]}
+    assert shape(f"{json.dumps(other)}\n5\n") == shape(f"{json.dumps(ANSWER)}\n4\n")
+    assert shape(json.dumps(ANSWER | {"n": "2"})) != shape(json.dumps(ANSWER)) != shape(json.dumps({"n": 2}))
