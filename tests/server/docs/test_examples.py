@@ -15,7 +15,8 @@ from tests.server.docs.pages import PAGES, Block, Example, blocks, examples, rep
 from tests.server.docs.running import checkout, run
 from tests.server.running import Running
 
-LANGUAGES = {"console", "python", "json", ""}
+LANGUAGES = {"console", "python", "json", "", "text"}
+"""`text` is a drawing, in which there is nothing to try."""
 NOT_RUN = {"README.md": 1, "server/docs/quick-start.md": 3, "server/docs/tuning.md": 1}
 """How many blocks of a page are not tried, each with its reason beside it."""
 
@@ -38,11 +39,14 @@ async def test_examples_print_what_the_page_shows(
 
 
 def write(page: Path, found: Sequence[Example], outputs: Sequence[Sequence[str]]) -> None:
-    texts = [
-        (each.block, each.written([laid_out(text) for text in output]))
-        for each, output in zip(found, outputs, strict=True)
-    ]
+    """What differs in no more than ids and times stays as it is."""
+    texts = [(each.block, each.written(newest(each, output))) for each, output in zip(found, outputs, strict=True)]
     page.write_text(replaced(page.read_text(), texts))
+
+
+def newest(example: Example, outputs: Sequence[str]) -> list[str]:
+    both = [(step.output, output) for step, output in zip(example.steps, outputs, strict=True)]
+    return [laid_out(output) if differences(shown, output) else shown for shown, output in both]
 
 
 def stale_lines(example: Example, outputs: Sequence[str], compared: Callable[[str], str]) -> list[str]:
