@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from server.engine.transformers_engine import TransformersEngine
     from server.engine.vllm_engine import VllmEngine
 
     StartVllm: TypeAlias = Callable[..., AbstractAsyncContextManager[VllmEngine]]
@@ -60,3 +61,16 @@ async def vllm_engine(start_vllm: "StartVllm", checkpoint: Path) -> "AsyncIterat
     """Tests that use it run in the session's loop: `pytest.mark.asyncio(loop_scope="session")`."""
     async with start_vllm(checkpoint) as engine:
         yield engine
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def transformers_engine(checkpoint: Path) -> "AsyncIterator[TransformersEngine]":
+    """As `vllm_engine`, in this process."""
+    with warnings.catch_warnings(action="ignore"):
+        from server.engine.transformers_engine import TransformersEngine
+
+        engine = await TransformersEngine(str(checkpoint)).__aenter__()
+    try:
+        yield engine
+    finally:
+        await engine.__aexit__(None, None, None)

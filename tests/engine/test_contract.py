@@ -1,4 +1,4 @@
-"""What every engine keeps, on the fake and on real vLLM."""
+"""What every engine keeps, on the fake, on real vLLM and on transformers."""
 
 import asyncio
 import json
@@ -19,9 +19,10 @@ from swires.stages import Stage
 from swires.types import Problem, Sampling
 
 if TYPE_CHECKING:
+    from server.engine.transformers_engine import TransformersEngine
     from server.engine.vllm_engine import VllmEngine
 
-    AnyEngine: TypeAlias = FakeEngine | VllmEngine
+    AnyEngine: TypeAlias = FakeEngine | VllmEngine | TransformersEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -37,13 +38,21 @@ COUNT = json.dumps(
 )
 
 
-@pytest.fixture(params=["fake", "vllm"])
+@pytest.fixture(params=["fake", "vllm", "transformers"])
 def engine(request: pytest.FixtureRequest) -> "AnyEngine":
-    vllm_engine: VllmEngine
-    if request.param == "vllm":
-        vllm_engine = request.getfixturevalue("vllm_engine")
-        return vllm_engine
+    real: VllmEngine | TransformersEngine
+    if request.param != "fake":
+        real = request.getfixturevalue(f"{request.param}_engine")
+        return real
     return FakeEngine(max_model_len=1024)
+
+
+@pytest.fixture
+def binding(engine: "AnyEngine", request: pytest.FixtureRequest) -> "AnyEngine":
+    """An engine that binds its answer to a schema."""
+    if request.node.callspec.params["engine"] == "transformers":
+        pytest.skip("transformers binds nothing, which test_transformers_engine holds it to")
+    return engine
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -206,29 +215,29 @@ async def test_log_probabilities_without_alternatives(engine: "AnyEngine", probl
 
 @pytest.mark.parametrize("live", [False, True])
 async def test_a_schema_binds_the_conclusion_and_its_tag_ends_it(
-    engine: "AnyEngine", problem: Problem, live: bool
+    binding: "AnyEngine", problem: Problem, live: bool
 ) -> None:
     bound = Sampling(temperature=0, json_schema=COUNT, max_tokens=400)
-    (reasoning,) = await sample(engine, problem, stage=Stage.REASONING, sampling=bound, live=live)
+    (reasoning,) = await sample(binding, problem, stage=Stage.REASONING, sampling=bound, live=live)
     assert reasoning.text.endswith("</REASONING>")
     assert "{" not in reasoning.text
     for prefix in (reasoning.token_ids, ()):
-        (candidate,) = await sample(engine, problem, prefix, stage=Stage.CONCLUSION, sampling=bound, live=live)
+        (candidate,) = await sample(binding, problem, prefix, stage=Stage.CONCLUSION, sampling=bound, live=live)
         before, _, concluded = candidate.text.partition("<CONCLUSION>")
         assert candidate.last.finish_reason == "stop"
         assert before.strip() == ""
         assert concluded.endswith("</CONCLUSION>")
         assert json.loads(concluded.removesuffix("</CONCLUSION>"))["count"] in (1, 2, 3)
-        assert engine.decode(candidate.token_ids) == candidate.text
+        assert binding.decode(candidate.token_ids) == candidate.text
         assert not live or candidate.num_pieces > 3
 
 
-async def test_a_schema_that_cannot_be_kept_to_is_refused(engine: "AnyEngine") -> None:
-    await engine.check_schema(COUNT)
-    await engine.check_schema('{"type": "object"}')
+async def test_a_schema_that_cannot_be_kept_to_is_refused(binding: "AnyEngine") -> None:
+    await binding.check_schema(COUNT)
+    await binding.check_schema('{"type": "object"}')
     for schema in ('{"type": "no-such-type"}', '{"type": "object", "properties": {"a": {"type": "nothing"}}}'):
         with pytest.raises(InvalidPlan) as refused:
-            await engine.check_schema(schema)
+            await binding.check_schema(schema)
         assert refused.value.field == "json_schema"
 
 
