@@ -1,4 +1,4 @@
-"""The arrows of the design: server -> swires <- training; vLLM in one module, the environment in another."""
+"""The arrows of the design: server -> swires <- training; vLLM, torch and the environment in one module each."""
 
 import ast
 import re
@@ -38,6 +38,11 @@ def test_arrows_between_packages(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "server"], ids=str)
 def test_vllm_in_one_module(path: Path) -> None:
     assert ("vllm" in tops(path)) == (path == Path("server/engine/vllm_engine.py"))
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] != "training"], ids=str)
+def test_torch_in_one_module_of_the_server(path: Path) -> None:
+    assert bool(tops(path) & {"torch", "transformers"}) == (path == Path("server/engine/transformers_engine.py"))
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] != "training"], ids=str)
