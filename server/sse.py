@@ -80,18 +80,30 @@ async def encoded(chunks: AsyncGenerator[Mapping[str, object], None]) -> AsyncGe
 
 async def kept_alive(lines: AsyncGenerator[bytes, None], keep_alive_s: float) -> AsyncGenerator[bytes, None]:
     """`lines`, with a comment whenever none has come for `keep_alive_s` seconds."""
-    async with aclosing(lines):
-        while True:
-            pending = asyncio.ensure_future(anext(lines, None))
-            try:
-                while not (await asyncio.wait((pending,), timeout=keep_alive_s))[0]:
-                    yield KEEP_ALIVE
-            finally:
-                pending.cancel()
-                await asyncio.gather(pending, return_exceptions=True)
-            if (line := pending.result()) is None:
-                return
+    arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def read() -> None:
+        async with aclosing(lines):
+            async for line in lines:
+                arrived.put_nowait(line)
+
+    reading = asyncio.create_task(read())  # one for all lines, where a task for each would cost CPU
+    reading.add_done_callback(lambda _: arrived.put_nowait(None))
+    try:
+        while (line := await _within(arrived, keep_alive_s)) is not None:
             yield line
+        reading.result()
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _within(arrived: asyncio.Queue[bytes | None], keep_alive_s: float) -> bytes | None:
+    try:
+        async with asyncio.timeout(keep_alive_s):
+            return await arrived.get()
+    except TimeoutError:
+        return KEEP_ALIVE
 
 
 def encode(chunk: Mapping[str, object]) -> bytes:
