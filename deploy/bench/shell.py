@@ -246,7 +246,8 @@ async def _lag(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _flame(pid: int, path: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["py-spy", "record", "-p", str(pid), "-d", "8", "-o", str(path)], stdout=subprocess.DEVNULL)
+    py_spy = Path(sys.executable).with_name("py-spy")
+    return subprocess.Popen([py_spy, "record", "-p", str(pid), "-d", "8", "-o", path], stdout=subprocess.DEVNULL)
 
 
 async def _memory(options: argparse.Namespace) -> dict[str, float]:
