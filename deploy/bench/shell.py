@@ -246,7 +246,7 @@ async def _lag(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _flame(pid: int, path: Path) -> subprocess.Popen[bytes]:
-    py_spy = Path(sys.executable).with_name("py-spy")
+    py_spy = os.path.relpath(Path(sys.executable).with_name("py-spy"))  # which writes its own command into the graph
     return subprocess.Popen([py_spy, "record", "-p", str(pid), "-d", "8", "-o", path], stdout=subprocess.DEVNULL)
 
 
