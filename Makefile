@@ -99,7 +99,7 @@ screenshots: $(EVERYTHING) ## take the pictures of the page again, of MODEL
 	status=$$?; kill $$server; wait $$server; exit $$status
 
 docs: $(EVERYTHING) ## write what the pages show again: outputs of their examples, options, pictures
-	$(BIN)/python -m pytest tests/server/docs --write-docs
+	$(BIN)/python -m pytest tests/server/docs tests/clients --write-docs
 	$(MAKE) screenshots
 
 docs-options: $(EVERYTHING) ## write the page of the options alone; a second

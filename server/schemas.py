@@ -115,13 +115,18 @@ class AssistantMessage(Strict):
     audio: Refused = None
     function_call: Refused = None
     tool_calls: Annotated[Any, only([])] = None
+    provider_specific_fields: dict[str, Any] | None = None  # LiteLLM keeps a copy of `reasoning` there
 
 
 Message: TypeAlias = Annotated[InstructionMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
 class StreamOptions(Strict):
+    """What a search has used is known when it ends: usage comes then, also to clients of vLLM that ask for it in every
+    chunk."""
+
     include_usage: bool = False
+    continuous_usage_stats: bool | None = None
     include_obfuscation: Annotated[Any, only(False)] = None
 
 

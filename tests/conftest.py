@@ -35,6 +35,12 @@ def checkpoint(pytestconfig: pytest.Config) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def write_docs(pytestconfig: pytest.Config) -> bool:
+    """Whether pages are to be written anew rather than found out of date."""
+    return bool(pytestconfig.getoption("--write-docs"))
+
+
 @asynccontextmanager
 async def _running_vllm(model: Path, **options: Any) -> "AsyncIterator[VllmEngine]":
     """vLLM and torch warn about each other when imported, and about what vLLM leaves to the garbage collector."""

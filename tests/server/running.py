@@ -6,12 +6,21 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import openai
 from fastapi import FastAPI
 
+from server import checkpoint as checkpoints
+from server.app import create_app
+from server.scorer.offered import chosen_scorers, make_scorers
 from server.serve import bound, serve
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.engine.vllm_engine import VllmEngine
 
 LIMIT_S = 10
 
@@ -42,6 +51,16 @@ async def running(app: FastAPI) -> AsyncGenerator[Running, None]:
             yield Running(f"http://127.0.0.1:{port}", task)
         finally:
             await stopped(task)
+
+
+@asynccontextmanager
+async def running_checkpoint(engine: "VllmEngine", checkpoint: Path) -> AsyncGenerator[Running, None]:
+    """What `make serve` serves."""
+    known = checkpoints.load(str(checkpoint))
+    scorers = make_scorers(engine, known, chosen_scorers(known, ()))
+    settings = Settings.model_validate({"model": str(checkpoint), "served_name": "demo"})
+    async with running(create_app(engine, scorers, settings, known.lengths)) as server:
+        yield server
 
 
 async def stopped(task: asyncio.Task[None]) -> None:

@@ -403,7 +403,8 @@ async def test_a_stream_of_several_answers(client: httpx.AsyncClient) -> None:
 
 
 async def test_include_usage(client: httpx.AsyncClient) -> None:
-    stream = chunks(await ask(client, stream=True, stream_options={"include_usage": True}))
+    options = {"include_usage": True, "continuous_usage_stats": True}  # the second is as guidellm sends it
+    stream = chunks(await ask(client, stream=True, stream_options=options))
     answer = (await ask(client)).json()
     assert all(chunk["usage"] is None for chunk in stream[:-1])
     assert (stream[-1]["choices"], stream[-1]["usage"]) == ([], answer["usage"])
@@ -446,7 +447,14 @@ async def test_a_conversation_is_rendered_with_its_images_in_place(started: Star
     messages = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "One?"}, red]},
-        {"role": "assistant", "content": "1", "reasoning": "I counted.", "refusal": None, "tool_calls": None},
+        {
+            "role": "assistant",
+            "content": "1",
+            "reasoning": "I counted.",
+            "refusal": None,
+            "tool_calls": None,
+            "provider_specific_fields": {"reasoning": "I counted."},
+        },
         {"role": "user", "content": [blue, {"type": "text", "text": "Two?"}]},
     ]
     async with started(engine, max_images=2) as app, connect(app) as client:

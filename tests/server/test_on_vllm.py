@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict
 
 from server import checkpoint as checkpoints
 from server import sample
-from server.app import create_app
 from server.ask import Asking, Remote
 from server.rescore import Asked, renumbered, rescored
-from server.scorer.offered import chosen_scorers, make_scorers
+from server.scorer.offered import make_scorers
 from server.settings import Settings
 from server.stored import load_images, read_request, read_search
 from server.terminal import Plain, shown
@@ -30,7 +29,7 @@ from swires.plan import SearchPlan
 from swires.stages import Stage
 from swires.types import Problem
 from tests.server.client import Json, chat, chunks, image_url
-from tests.server.running import Running, running
+from tests.server.running import Running, running_checkpoint
 
 if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
@@ -40,10 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(vllm_engine: "VllmEngine", checkpoint: Path) -> AsyncIterator[Running]:
-    known = checkpoints.load(str(checkpoint))
-    scorers = make_scorers(vllm_engine, known, chosen_scorers(known, ()))
-    settings = Settings.model_validate({"model": str(checkpoint), "served_name": "demo"})
-    async with running(create_app(vllm_engine, scorers, settings)) as server:
+    async with running_checkpoint(vllm_engine, checkpoint) as server:
         yield server
 
 
