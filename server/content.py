@@ -44,6 +44,8 @@ def content(answer: Trajectory, *, raw: bool, stops: Sequence[str]) -> Content:
 
 def _logprobs(answer: Trajectory, text: str) -> Iterator[TokenLogprob]:
     """Of the tokens that have a part in `text`, where the answer has it after the tag that opens its CONCLUSION."""
+    if not text:
+        return
     _, tag, after = answer.text.partition(Stage.CONCLUSION.opening)
     begin = len(answer.text) - len(after) if tag else 0
     start = max(begin, answer.text.find(text, begin))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, FailFast, Field, Tag, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Discriminator, FailFast, Field, Tag
 from pydantic_core import PydanticCustomError, to_json
 
 from server.images import ImageSource
@@ -15,15 +15,16 @@ from server.schemas import (
     Detail,
     Effort,
     JsonObjectFormat,
+    JsonSchema,
     Refused,
     Request,
     Strict,
     Text,
     TextFormat,
     Turn,
+    goes_with,
     not_raw,
     only,
-    with_stream,
 )
 
 LOGPROBS = "message.output_text.logprobs"
@@ -122,12 +123,6 @@ def _ends_with_user(items: list[InputItem]) -> list[InputItem]:
     return items
 
 
-def _with_logprobs(value: int | None, info: ValidationInfo) -> int | None:
-    if value is not None and not info.data.get("include"):
-        raise PydanticCustomError("invalid_value", f"goes with include {LOGPROBS} only")
-    return value
-
-
 class Reasoning(Strict):
     effort: Effort | None = None
     context: Annotated[Any, only("auto", "current_turn")] = None
@@ -136,20 +131,16 @@ class Reasoning(Strict):
     summary: Refused = None  # the stages are told as they are
 
 
-class JsonSchemaFormat(Strict):
+class InlineJsonSchemaFormat(JsonSchema):
     type: Literal["json_schema"]
-    name: str
-    description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
-    strict: bool | None = None  # it is kept to in any case
 
 
 class TextOptions(Strict):
-    format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = None
+    format: Annotated[TextFormat | JsonObjectFormat | InlineJsonSchemaFormat, Field(discriminator="type")] | None = None
     verbosity: Annotated[Any, only("medium")] = None
 
 
-class StreamOptions(Strict):
+class ResponsesStreamOptions(Strict):
     include_obfuscation: Annotated[Any, only(False)] = None
 
 
@@ -169,8 +160,10 @@ class ResponsesRequest(Request):
     reasoning: Reasoning = Reasoning()
     text: TextOptions = TextOptions()
     include: Annotated[list[Literal["message.output_text.logprobs"]] | None, AfterValidator(not_raw)] = None
-    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS), AfterValidator(_with_logprobs)] = None
-    stream_options: Annotated[StreamOptions | None, AfterValidator(with_stream)] = None
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=MAX_TOP_LOGPROBS), goes_with("include", told=f"include {LOGPROBS}")
+    ] = None
+    stream_options: Annotated[ResponsesStreamOptions | None, goes_with("stream")] = None
 
     # What is not served, with the values that ask for nothing.
     access_programs: Refused = None
@@ -198,7 +191,7 @@ class ResponsesRequest(Request):
     @property
     def json_schema(self) -> str | None:
         match self.text.format:
-            case JsonSchemaFormat(schema_=schema):
+            case InlineJsonSchemaFormat(schema_=schema):
                 return to_json(schema).decode()
             case JsonObjectFormat():
                 return ANY_OBJECT

@@ -110,8 +110,7 @@ def _chat_reply(chat: ChatRequest, facts: Facts, settings: Settings) -> Reply:
 
 
 def _response_reply(asked: ResponsesRequest, facts: Facts, settings: Settings) -> Reply:
-    temperature = settings.temperature if asked.temperature is None else asked.temperature
-    return ResponseReply(asked, facts, temperature, asked.top_p or settings.top_p)
+    return ResponseReply(asked, facts, asked.temperature or settings.temperature, asked.top_p or settings.top_p)
 
 
 @router.get("/v1/models")
@@ -239,6 +238,9 @@ async def _rendered(asked: schemas.Request, service: Service) -> Problem:
     settings = service.settings
     limits = ImageLimits(settings.max_images, settings.max_image_mib * MIB, settings.max_image_pixels)
     params = {"messages": asked.prompt_param, "json_schema": asked.schema_param}
+    if (asked.num_top_logprobs or 0) > (most := service.engine.max_logprobs):
+        message = f"top_logprobs: the engine tells at most {most}"
+        raise Refused(message, param="top_logprobs", code="invalid_value")
     try:
         if asked.json_schema is not None:
             await service.engine.check_schema(asked.json_schema)

@@ -262,10 +262,15 @@ def _sent(part: str | ImageSource) -> dict[str, Any]:
     return _rendered(part) if isinstance(part, str) else {"type": "image_url", "image_url": {"url": part.url}}
 
 
-def with_stream(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-    if options is not None and not info.data.get("stream"):
-        raise PydanticCustomError("invalid_value", "goes with stream only")
-    return options
+def goes_with(field: str, *, told: str | None = None) -> AfterValidator:
+    """A field that means something beside another alone; `told` is what one asks for with that."""
+
+    def check(value: Asked, info: ValidationInfo) -> Asked:
+        if value is not None and not info.data.get(field):
+            raise PydanticCustomError("invalid_value", f"goes with {told or field} only")
+        return value
+
+    return AfterValidator(check)
 
 
 def _as_list(stop: object) -> object:
@@ -276,12 +281,6 @@ def not_raw(value: Asked, info: ValidationInfo) -> Asked:
     options: SwiresOptions | None = info.data.get("swires")
     if value and options is not None and options.raw:
         raise PydanticCustomError("invalid_value", "is of the CONCLUSION alone, and does not go with swires.raw")
-    return value
-
-
-def _with_logprobs(value: int | None, info: ValidationInfo) -> int | None:
-    if value is not None and not info.data.get("logprobs"):
-        raise PydanticCustomError("invalid_value", "goes with logprobs only")
     return value
 
 
@@ -315,7 +314,7 @@ class ChatRequest(Request):
     messages: Annotated[
         list[Message], FailFast(), Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_ends_with_user)
     ]
-    stream_options: Annotated[StreamOptions | None, AfterValidator(with_stream)] = None
+    stream_options: Annotated[StreamOptions | None, goes_with("stream")] = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     reasoning_effort: Effort | None = None
@@ -327,7 +326,7 @@ class ChatRequest(Request):
         AfterValidator(not_raw),
     ] = []
     logprobs: Annotated[bool | None, AfterValidator(not_raw)] = None
-    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS), AfterValidator(_with_logprobs)] = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS), goes_with("logprobs")] = None
     response_format: ResponseFormat | None = None
 
     store: bool | None = None  # nothing is stored in any case

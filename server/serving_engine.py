@@ -17,6 +17,11 @@ class ServingEngine(Engine, Protocol):
     def max_model_len(self) -> int: ...
 
     @property
+    def max_logprobs(self) -> int:
+        """The greatest `Sampling.top_logprobs`."""
+        ...
+
+    @property
     def version(self) -> str:
         """What it is and which, as in `vllm 0.32.0`."""
         ...

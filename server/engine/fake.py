@@ -38,6 +38,7 @@ class FakeEngine:
 
     def __init__(self, *, step: Callable[[], Awaitable[object]] = _next_turn, max_model_len: int = 4096) -> None:
         self.max_model_len = max_model_len
+        self.max_logprobs = 20
         self.version = "fake"
         self.alive = False
         self.num_running = 0

@@ -189,6 +189,7 @@ class TransformersEngine:
         self._tokenizer: Any = self._processor.tokenizer
         text = self._model.config.get_text_config()
         self.max_model_len = int(text.max_position_embeddings)
+        self.max_logprobs = int(text.vocab_size)
         self._fixed = frozenset(getattr(text, "cross_attention_layers", None) or ())
         ends = self._model.generation_config.eos_token_id
         self._end_ids = {self._tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}

@@ -151,6 +151,11 @@ class VllmEngine:
         return self._llm.model_config.max_model_len
 
     @property
+    def max_logprobs(self) -> int:
+        config = self._llm.model_config
+        return config.get_vocab_size() if config.max_logprobs < 0 else config.max_logprobs
+
+    @property
     def version(self) -> str:
         return f"vllm {vllm.__version__}"
 

@@ -293,6 +293,15 @@ async def test_logprobs_are_of_the_tokens_of_the_content(client: httpx.AsyncClie
     assert [ends[index]["logprobs"] for index in (0, 1)] == [choice["logprobs"] for choice in reply["choices"]]
 
 
+async def test_no_more_logprobs_are_asked_for_than_the_engine_tells(started: Started) -> None:
+    engine = FakeEngine()
+    engine.max_logprobs = 2
+    async with started(engine) as app, connect(app) as client:
+        assert (await ask(client, logprobs=True, top_logprobs=2)).status_code == 200
+        refused = await ask(client, logprobs=True, top_logprobs=3)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "top_logprobs")
+
+
 async def test_logprobs_without_alternatives(client: httpx.AsyncClient) -> None:
     (choice,) = (await ask(client, logprobs=True)).json()["choices"]
     assert [token["top_logprobs"] for token in choice["logprobs"]["content"]] == [[]] * len(

@@ -110,3 +110,12 @@ def test_a_token_that_reaches_beyond_the_text_counts() -> None:
     text = "<CONCLUSION> fouré.</CONCLUSION>"
     whole = Trajectory().then(Candidate(0, Stage.CONCLUSION, text, (1,) * 6, "stop", token_logprobs=tokens))
     assert [token.text for token in content(whole, raw=False, stops=(".",)).logprobs] == [" four", "", "é."]
+
+
+def test_no_token_counts_where_there_is_no_text() -> None:
+    tokens = (TokenLogprob("<CONCLUSION>4", -1.0), TokenLogprob("</CONCLUSION>", -1.0))
+    whole = Trajectory().then(
+        Candidate(0, Stage.CONCLUSION, "<CONCLUSION>4</CONCLUSION>", (1, 1), "stop", token_logprobs=tokens)
+    )
+    assert content(whole, raw=False, stops=("4",)).logprobs == ()
+    assert content(whole, raw=False, stops=()).logprobs == tokens[:1]

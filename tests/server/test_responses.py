@@ -85,7 +85,7 @@ async def test_the_shape_of_a_response(client: httpx.AsyncClient) -> None:
 
 async def test_a_response_repeats_what_was_asked(client: httpx.AsyncClient) -> None:
     fields: Json = {
-        "instructions": "Be brief.", "max_output_tokens": 500, "temperature": 0, "top_p": 0.5, "user": "me",
+        "instructions": "Be brief.", "max_output_tokens": 500, "temperature": 0.1, "top_p": 0.5, "user": "me",
         "metadata": {"a": "b"}, "store": False, "reasoning": {"effort": "low"}, "parallel_tool_calls": False,
         "text": {"format": {"type": "json_object"}}, "safety_identifier": "x", "prompt_cache_key": "k",
     }  # fmt: skip
@@ -101,6 +101,10 @@ async def test_a_response_repeats_what_was_asked(client: httpx.AsyncClient) -> N
 async def test_what_was_not_asked_is_told_as_it_is(client: httpx.AsyncClient) -> None:
     told = await answered(client)
     assert (told["temperature"], told["top_p"], told["text"]["format"]) == (0.6, 0.9, {"type": "text"})
+
+
+async def test_temperature_0_is_told_as_what_it_is_sampled_at(client: httpx.AsyncClient) -> None:
+    assert (await answered(client, temperature=0))["temperature"] == 0.6
 
 
 @pytest.mark.parametrize("policy", PRESETS["balanced"])
