@@ -16,7 +16,7 @@ EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
 
-.PHONY: help serve test check format demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench-shell clean
+.PHONY: help serve test check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench-shell clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -109,11 +109,14 @@ suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
 suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM
 	$(BIN)/python -m pytest tests/deploy/suites/with_lmms_eval.py
 
+fuzz: $(EVERYTHING) ## hold a server of MODEL to its OpenAPI document, with any data; four minutes
+	$(call while_serving,--log-level error,$(BIN)/python -m tests.server.fuzz http://127.0.0.1:$(PORT))
+
 bench-shell: $(EVERYTHING) ## what the server itself costs a search and a token; five minutes
 	$(BIN)/python -m deploy.bench.shell --flame deploy/bench/shell.svg
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) $(SUITES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SUITES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVING): $(RECIPE)

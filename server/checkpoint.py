@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from swires.errors import SwiresError
 from swires.stages import Stage
@@ -21,7 +29,12 @@ def _stage(name: object) -> object:
     return Stage[name] if isinstance(name, str) else name
 
 
-StageName = Annotated[Stage, BeforeValidator(_stage), PlainSerializer(lambda stage: stage.name)]
+StageName = Annotated[
+    Stage,
+    BeforeValidator(_stage),
+    PlainSerializer(lambda stage: stage.name),
+    WithJsonSchema({"type": "string", "enum": [stage.name for stage in Stage]}),
+]
 
 
 class _Part(BaseModel):

@@ -51,12 +51,17 @@ class OutputText(Strict):
     logprobs: list[Any] | None = None
 
 
+SEVERAL = Field(min_length=1, max_length=MAX_PARTS)
+
+
 def _as_parts(content: object) -> object:
     return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
 
 
 Part: TypeAlias = InputText | InputImage | OutputText
-Parts = (FailFast(), BeforeValidator(_as_parts), Field(min_length=1, max_length=MAX_PARTS))
+InstructionParts: TypeAlias = Annotated[list[InputText], SEVERAL]
+UserParts: TypeAlias = Annotated[list[Annotated[InputText | InputImage, Field(discriminator="type")]], SEVERAL]
+AssistantParts: TypeAlias = Annotated[list[Annotated[InputText | OutputText, Field(discriminator="type")]], SEVERAL]
 
 
 class Item(Strict):
@@ -67,19 +72,23 @@ class Item(Strict):
 class InstructionItem(Item):
     type: Literal["message"] = "message"
     role: Literal["system", "developer"]
-    content: Annotated[list[InputText], *Parts]
+    content: Annotated[
+        InstructionParts, FailFast(), BeforeValidator(_as_parts, json_schema_input_type=Text | InstructionParts)
+    ]
 
 
 class UserItem(Item):
     type: Literal["message"] = "message"
     role: Literal["user"]
-    content: Annotated[list[Annotated[InputText | InputImage, Field(discriminator="type")]], *Parts]
+    content: Annotated[UserParts, FailFast(), BeforeValidator(_as_parts, json_schema_input_type=Text | UserParts)]
 
 
 class AssistantItem(Item):
     type: Literal["message"] = "message"
     role: Literal["assistant"]
-    content: Annotated[list[Annotated[InputText | OutputText, Field(discriminator="type")]], *Parts]
+    content: Annotated[
+        AssistantParts, FailFast(), BeforeValidator(_as_parts, json_schema_input_type=Text | AssistantParts)
+    ]
     phase: Literal["commentary", "final_answer"] | None = None
 
 
@@ -113,12 +122,15 @@ InputItem: TypeAlias = Annotated[
 ]
 
 
+InputItems: TypeAlias = Annotated[list[InputItem], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
 def _as_items(given: object) -> object:
     return [{"role": "user", "content": given}] if isinstance(given, str) else given
 
 
 def _ends_with_user(items: list[InputItem]) -> list[InputItem]:
-    if not items or not isinstance(items[-1], UserItem):
+    if not isinstance(items[-1], UserItem):
         raise PydanticCustomError("invalid_messages", "the last item must be a message of the user")
     return items
 
@@ -149,10 +161,9 @@ class ResponsesRequest(Request):
     schema_param: ClassVar[str] = "text.format"
 
     input: Annotated[
-        list[InputItem],
+        InputItems,
         FailFast(),
-        BeforeValidator(_as_items),
-        Field(max_length=MAX_MESSAGES),
+        BeforeValidator(_as_items, json_schema_input_type=Text | InputItems),
         AfterValidator(_ends_with_user),
     ]
     instructions: Text | None = None

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from server import __version__, images, schemas
+from server import __version__, images, openapi, schemas
 from server.disconnect import while_connected
 from server.errors import Refused, failure, invalid
 from server.facts import Facts, Json
@@ -159,6 +159,11 @@ async def metrics(service: TheService) -> Response:
 @router.get("/version")
 async def version(service: TheService) -> JSONResponse:
     return JSONResponse({"version": __version__, "engine": service.engine.version})
+
+
+@router.get("/openapi.json")
+async def openapi_document(service: TheService) -> JSONResponse:
+    return JSONResponse(openapi.document(service.settings.name))
 
 
 @asynccontextmanager

@@ -3,9 +3,19 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError, to_json
 
 from server.checkpoint import StageName
@@ -17,6 +27,7 @@ MAX_PARTS = 256
 MAX_STOPS = 4
 MAX_TOP_LOGPROBS = 20
 INT64 = 2**63
+JSON_KINDS = {NoneType: "null", bool: "boolean", int: "number", str: "string", list: "array", dict: "object"}
 ANY_OBJECT = '{"type": "object"}'
 
 
@@ -29,7 +40,9 @@ def only(*values: object) -> BeforeValidator:
             raise PydanticCustomError("unsupported", f"not supported{allowed}")
         return value
 
-    return BeforeValidator(check)
+    kinds = {JSON_KINDS[type(value)] for value in (None, *values)}
+    schema = WithJsonSchema({"type": sorted(kinds), "enum": [None, *values]})
+    return BeforeValidator(check, json_schema_input_type=Annotated[Any, schema])
 
 
 def _same(value: object, other: object) -> bool:
@@ -54,7 +67,9 @@ def _or_none_given(stages: object) -> object:
 Asked = TypeVar("Asked")
 Effort: TypeAlias = Literal["none", "low", "medium", "high"]
 Refused: TypeAlias = Annotated[Any, only()]
-Text: TypeAlias = Annotated[str, AfterValidator(_without_nul)]
+Text: TypeAlias = Annotated[
+    str, AfterValidator(_without_nul), WithJsonSchema({"type": "string", "pattern": r"^[^\u0000]*$"})
+]
 Int64: TypeAlias = Annotated[int, Field(ge=-INT64, lt=INT64)]
 
 
@@ -82,11 +97,11 @@ class ImagePart(Strict):
 
 
 Part: TypeAlias = Annotated[TextPart | ImagePart, Field(discriminator="type")]
-Parts: TypeAlias = Annotated[
-    list[Part], FailFast(), BeforeValidator(_as_parts), Field(min_length=1, max_length=MAX_PARTS)
-]
+PartList: TypeAlias = Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+Parts: TypeAlias = Annotated[PartList, FailFast(), BeforeValidator(_as_parts, json_schema_input_type=Text | PartList)]
+TextPartList: TypeAlias = Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
 TextParts: TypeAlias = Annotated[
-    list[TextPart], FailFast(), BeforeValidator(_as_parts), Field(min_length=1, max_length=MAX_PARTS)
+    TextPartList, FailFast(), BeforeValidator(_as_parts, json_schema_input_type=Text | TextPartList)
 ]
 
 
@@ -143,6 +158,9 @@ class StageOptions(Strict):
     accept_z: float | None = None
 
 
+ByStage: TypeAlias = dict[StageName, StageOptions]
+
+
 class SwiresOptions(Strict):
     """The `swires` object; None leaves a number to the preset, the rest to the server."""
 
@@ -165,7 +183,7 @@ class SwiresOptions(Strict):
     trace: bool = False
     events: bool = False
     raw: bool = False
-    stages: Annotated[dict[StageName, StageOptions], BeforeValidator(_or_none_given)] = {}
+    stages: Annotated[ByStage, BeforeValidator(_or_none_given, json_schema_input_type=ByStage | None)] = {}
     dry_run: bool = False
 
 
@@ -273,6 +291,10 @@ def goes_with(field: str, *, told: str | None = None) -> AfterValidator:
     return AfterValidator(check)
 
 
+Stop: TypeAlias = Annotated[str, Field(min_length=1)]
+Stops: TypeAlias = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
+
+
 def _as_list(stop: object) -> object:
     return [stop] if isinstance(stop, str) else [] if stop is None else stop
 
@@ -320,10 +342,7 @@ class ChatRequest(Request):
     reasoning_effort: Effort | None = None
     n: int | None = Field(None, ge=1)
     stop: Annotated[
-        list[Annotated[str, Field(min_length=1)]],
-        BeforeValidator(_as_list),
-        Field(max_length=MAX_STOPS),
-        AfterValidator(not_raw),
+        Stops, BeforeValidator(_as_list, json_schema_input_type=Stop | Stops | None), AfterValidator(not_raw)
     ] = []
     logprobs: Annotated[bool | None, AfterValidator(not_raw)] = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS), goes_with("logprobs")] = None

@@ -24,3 +24,4 @@ def test_the_pages_files_are_installed_with_the_server(tmp_path: Path) -> None:
     web = ROOT / "server" / "web"
     built = {path.relative_to(tmp_path / "lib" / "server" / "web") for path in tmp_path.glob("lib/server/web/**/*")}
     assert built == {path.relative_to(web) for path in web.rglob("*")}
+    assert (tmp_path / "lib" / "server" / "examples.json").exists()
