@@ -207,6 +207,12 @@ async def test_the_log_probabilities_of_tokens_come_when_asked_for(
     assert unasked.last.token_logprobs == ()
 
 
+async def test_as_many_alternatives_come_as_the_engine_says(engine: "AnyEngine", problem: Problem) -> None:
+    asked = Sampling(seed=7, max_tokens=2, top_logprobs=engine.max_logprobs)
+    (candidate,) = await sample(engine, problem, sampling=asked)
+    assert [len(token.top) for token in candidate.last.token_logprobs] == [engine.max_logprobs] * 2
+
+
 async def test_log_probabilities_without_alternatives(engine: "AnyEngine", problem: Problem) -> None:
     (candidate,) = await sample(engine, problem, sampling=Sampling(seed=7, top_logprobs=0))
     assert "".join(token.text for token in candidate.last.token_logprobs) == candidate.text

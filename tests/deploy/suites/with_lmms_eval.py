@@ -19,14 +19,12 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from deploy.suites.easy_vqa import questions
 from deploy.suites.run import LMMS_EVAL, ROOT, SUITES
-from server import checkpoint as checkpoints
 from server.app import create_app
 from server.engine.fake import FakeEngine
 from server.scorer.fake import FakeScorer
-from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
 from tests.server.client import Json, image_url
-from tests.server.running import running
+from tests.server.running import running, running_checkpoint
 from training.tasks.easy_vqa import easy_vqa_examples
 
 if TYPE_CHECKING:
@@ -67,10 +65,7 @@ async def test_easy_vqa(vllm_engine: "VllmEngine", checkpoint: Path, tmp_path: P
     """The score is that of the CONCLUSIONs that the server gives to the same questions when it is asked directly."""
     count = 12
     questions.write(count, questions.FILE)
-    known = checkpoints.load(str(checkpoint))
-    scorers = make_scorers(vllm_engine, known, chosen_scorers(known, ()))
-    settings = Settings.model_validate({"model": str(checkpoint), "served_name": "demo"})
-    async with running(create_app(vllm_engine, scorers, settings)) as server:
+    async with running_checkpoint(vllm_engine, checkpoint) as server:
         printed = await put("easy_vqa", model, server.url, tmp_path, "--concurrency", "1")
         async with server.connect() as client:
             direct = [await conclusion(client, model, number, count) for number in range(count)]
