@@ -107,9 +107,9 @@ async def test_an_image_that_the_core_has_lost_is_sent_again(
     sent = []
     generate = vllm_engine._llm.generate
 
-    def counted(inputs: Any, *args: Any) -> Any:
+    def counted(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         sent.append(inputs["mm_kwargs"]["image"][0] is not None)
-        return generate(inputs, *args)
+        return generate(inputs, *args, **kwargs)
 
     monkeypatch.setattr(vllm_engine._llm, "generate", counted)
     await vllm_engine._llm.engine_core.reset_mm_cache_async()
