@@ -38,7 +38,12 @@ def create_app(
 ) -> FastAPI:
     """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default; `lengths` are
     the tokens that a stage usually has."""
-    scheduler = Scheduler(engine, capacity=settings.max_candidates, max_waiting=settings.max_waiting)
+    scheduler = Scheduler(
+        engine,
+        capacity=settings.max_candidates,
+        max_waiting=settings.max_waiting,
+        shrinks=settings.shrink_under_load,
+    )
     gate = asyncio.Semaphore(settings.max_arriving)
     service = Service(engine, scorers, settings, scheduler, Metrics(scheduler), lengths, gate)
 

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     timeout_s: float = Field(120, gt=0, description="greatest number of seconds that one search may take")
     max_candidates: int = Field(64, ge=1, description="candidates that all searches together may sample at once")
     max_waiting: int = Field(64, ge=0, description="searches that may wait for their turn; more are answered with 503")
+    shrink_under_load: bool = Field(
+        False,
+        description="true to let searches that begin while others wait sample fewer candidates, down to what their "
+        "policy needs when --max-waiting wait; answers tell it as stopped_by: load",
+    )
 
     max_arriving: int = Field(
         128, ge=1, description="requests that may be read and rendered at once; more are answered with 503"

@@ -74,8 +74,7 @@ class Adaptive:
         stopped_by: Limit | None = None
         for retraces in range(1 + self.max_retraces):
             samples = self._samples(retraces)
-            if pool and not spend.allows(2 * samples + 1):
-                stopped_by = "generations"
+            if pool and (stopped_by := spend.limit_of(2 * samples + 1)):
                 break
             widen = self.widen if pool else 1.0
             if all(_promise(caption, pool) < FRESH for caption in captions):

@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 
 from swires.errors import InvalidPlan
 
-Limit: TypeAlias = Literal["generations", "tokens", "seconds", "answer_tokens", "tree"]
-"""What may end a search, or, `tree`, the replay of one."""
+Limit: TypeAlias = Literal["generations", "tokens", "seconds", "answer_tokens", "load", "tree"]
+"""What may end a search (`load`: it had fewer generations than its budget, as others waited), or, `tree`, the replay of
+one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Spend:
     """What a search has used: generations begun, tokens generated, tokens of candidates that a scorer has read, seconds
     on `clock`; and the tokens that the scorer computed, and the prompt tokens of all requests, `cached` or computed.
 
-    `reserved` generations are kept for further answers.
+    `reserved` generations are kept for further answers; at most `granted` are begun, where those are fewer than the
+    budget's.
     """
 
     budget: Budget
@@ -45,6 +47,7 @@ class Spend:
     num_cached_tokens: int = 0
     num_computed_tokens: int = 0
     reserved: int = 0
+    granted: int | None = None
     start: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,5 +68,12 @@ class Spend:
         return self.start + self.budget.timeout_s
 
     def allows(self, generations: int) -> bool:
-        """Whether so many more generations are within the budget."""
-        return self.generations + generations + self.reserved <= self.budget.max_generations
+        """Whether so many more generations may be begun."""
+        return self.limit_of(generations) is None
+
+    def limit_of(self, generations: int) -> Limit | None:
+        """What forbids so many more generations."""
+        total = self.generations + generations + self.reserved
+        if total > self.budget.max_generations:
+            return "generations"
+        return "load" if self.granted is not None and total > self.granted else None

@@ -68,8 +68,7 @@ def _usual(length: float, most: int) -> int:
 
 
 def _greatest(plan: SearchPlan, *, scored: bool) -> Cost:
-    budget, most = plan.budget, plan.policy.most_generations
-    generations = budget.max_generations if most is None else min(most + plan.num_others, budget.max_generations)
+    generations, budget = plan.most_generations, plan.budget
     each = min(budget.max_answer_tokens, sum(plan.max_tokens.values())) * (1 + scored)
     return Cost(generations, min(generations * each, budget.max_total_tokens))
 

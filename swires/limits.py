@@ -37,8 +37,8 @@ def allowance(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> 
 
 def limit_before(expand: Expand, allowed: Allowance, spend: Spend) -> Limit | None:
     """What forbids the expansion."""
-    if not spend.allows(expand.num_candidates):
-        return "generations"
+    if limit := spend.limit_of(expand.num_candidates):
+        return limit
     if spend.clock() >= allowed.deadline:
         return "seconds"
     return None if any(allowed.max_tokens) else allowed.narrowed_by

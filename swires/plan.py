@@ -27,15 +27,23 @@ class SearchPlan:
     num_answers: int = 1
 
     def __post_init__(self) -> None:
-        least = self.policy.least_generations + self.num_others
         for name in ("max_generations", "max_total_tokens"):
-            if getattr(self.budget, name) < least:
+            if getattr(self.budget, name) < (least := self.least_generations):
                 raise InvalidPlan(f"{name} must be at least {least} for the policy {self.policy.name}", field=name)
 
     @property
     def num_others(self) -> int:
         """Answers beyond the policy's own, each one generation."""
         return self.num_answers - 1
+
+    @property
+    def least_generations(self) -> int:
+        return self.policy.least_generations + self.num_others
+
+    @property
+    def most_generations(self) -> int:
+        most, limit = self.policy.most_generations, self.budget.max_generations
+        return limit if most is None else min(most + self.num_others, limit)
 
     @property
     def width(self) -> int:

@@ -111,7 +111,7 @@ class SentenceBeam:
             whole = _is_whole(answer)
         if not whole or self.concludes_apart:
             (answer,) = yield Expand(Stage.CONCLUSION, (answer,), 1, scored=False)
-        return Outcome(answer, stopped_by=None if whole else "generations")
+        return Outcome(answer, stopped_by=None if whole else spend.limit_of(self.candidates + 1))
 
 
 def _is_whole(answer: Trajectory) -> bool:
@@ -248,8 +248,7 @@ class Swires:
             accepted = rank(best(pool, self.accept_rank)[-1]) > self.accept_z
             if accepted or not retraces_left:
                 break
-            if not spend.allows(self.round_cost + self.keep_reasonings):
-                stopped_by = "generations"
+            if stopped_by := spend.limit_of(self.round_cost + self.keep_reasonings):
                 break
         conclusions = yield Expand(Stage.CONCLUSION, best(pool, self.keep_reasonings), 1)
         return Outcome(best(conclusions, 1)[0], accepted, stopped_by)

@@ -19,13 +19,15 @@ class Scheduler:
     """Runs searches on one engine, first come, first served, while their candidates fit its `capacity`.
 
     A search costs its width; one wider than the capacity takes all of it. At most `max_waiting` searches
-    wait for their turn, one more is refused.
+    wait for their turn, one more is refused. With `shrinks`, a search that leaves others waiting is granted fewer
+    generations: of those that its policy can do without, as great a share is left out as the line is full.
     """
 
-    def __init__(self, engine: Engine, *, capacity: int, max_waiting: int) -> None:
+    def __init__(self, engine: Engine, *, capacity: int, max_waiting: int, shrinks: bool = False) -> None:
         self._engine = engine
         self._capacity = capacity
         self._max_waiting = max_waiting
+        self._shrinks = shrinks
         self._line = Line(capacity)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -78,8 +80,14 @@ class Scheduler:
     async def _search(self, plan: SearchPlan, scorer: Scorer, emit: Emit) -> None:
         self.check_room(plan.width)
         async with self._line.share(self._cost(plan.width)):
-            result = await search(plan, self._engine, scorer, emit)
+            result = await search(plan, self._engine, scorer, emit, granted=self._granted(plan))
         self._mean_s += NEWEST_SHARE * (result.seconds - self._mean_s)
+
+    def _granted(self, plan: SearchPlan) -> int | None:
+        """The generations of a search that is admitted now, where the line leaves it fewer than it may need."""
+        dispensable = plan.most_generations - plan.least_generations
+        left_out = dispensable * len(self._line) // max(1, self._max_waiting) if self._shrinks else 0
+        return plan.most_generations - left_out if left_out else None
 
     def _cost(self, width: int) -> int:
         return min(width, self._capacity)

@@ -18,16 +18,19 @@ from swires.stages import Stage
 from swires.types import Expand, Flow, Outcome, Sampling, Trajectory
 
 
-async def search(plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -> SearchResult:
+async def search(
+    plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit, *, granted: int | None = None
+) -> SearchResult:
     """Search for the answer to `plan`, telling `emit` what happens.
 
     When a limit is reached, the best so far is concluded with one more generation, for which a share of time and
     tokens is kept. Generations and tokens never pass their limits; a candidate that the scorer reads is charged its
     length once more, whatever the scorer had to compute for that. Further answers have generations of their own kept
-    for them; one for which tokens or time are short is cut. Raises EngineError, and DeadlineExceeded when time ran out
-    before there was any text.
+    for them; one for which tokens or time are short is cut. At most `granted` generations are begun, where those are
+    fewer than the budget's: then `load` is what ends the search. Raises EngineError, and DeadlineExceeded when time ran
+    out before there was any text.
     """
-    run = Search(plan, engine, scorer, emit)
+    run = Search(plan, engine, scorer, emit, granted)
     with closing(plan.policy.flow(run.spend)) as flow:
         outcome = await run.follow(flow)
     run.record.commit(outcome.answer)
@@ -39,12 +42,14 @@ async def search(plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -
 class Search:
     """One search under way."""
 
-    def __init__(self, plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit) -> None:
+    def __init__(
+        self, plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit, granted: int | None = None
+    ) -> None:
         self.plan = plan
         self.engine = engine
         self.scorer = scorer
         self.emit = emit
-        self.spend = Spend(plan.budget, asyncio.get_running_loop().time, reserved=plan.num_others)
+        self.spend = Spend(plan.budget, asyncio.get_running_loop().time, reserved=plan.num_others, granted=granted)
         self.record = Record(emit)
         self.num_expands = 0
         self.known_scores: dict[tuple[int, ...], float] = {}

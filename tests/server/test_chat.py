@@ -665,6 +665,29 @@ async def test_a_full_server_answers_503_at_once(started: Started) -> None:
         assert (await first).status_code == 200
 
 
+@pytest.mark.parametrize("shrinks", [False, True])
+async def test_an_answer_tells_that_load_has_ended_its_search(started: Started, shrinks: bool) -> None:
+    held, swires = Held(), {"preset": "thorough", "accept_z": 100}
+    settings = {"max_candidates": 4, "max_waiting": 2, "shrink_under_load": shrinks}
+    async with started(FakeEngine(step=held), **settings) as app, connect(app) as client:
+        held.arm()
+        running = [asyncio.create_task(ask(client, swires=swires))]
+        await held.reached.wait()
+        running += [asyncio.create_task(ask(client, swires=swires)) for _ in range(2)]
+        await turns_until(lambda: app.state.service.scheduler.num_waiting == 2)
+        held.let_go.set()
+        told = sorted(
+            (reply.json()["swires"] for reply in await asyncio.gather(*running)), key=lambda each: each["generations"]
+        )
+        metrics = (await client.get("/metrics")).text
+    assert [(each["stopped_by"], each["generations"]) for each in told] == [
+        ("load", 28) if shrinks else (None, 44),
+        (None, 44),
+        (None, 44),
+    ]
+    assert ('outcome="load"' in metrics) == shrinks
+
+
 async def test_a_request_for_which_there_is_no_room_is_refused_before_its_image_is_decoded(started: Started) -> None:
     content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
     async with started() as app, connect(app) as client:

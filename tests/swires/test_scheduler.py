@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swires.errors import EngineError, Overloaded
 from swires.events import Event, SearchFinished, StageStarted
 from swires.plan import SearchPlan
-from swires.policies import BestOfN
+from swires.policies import BestOfN, Swires
 from swires.scheduler import Scheduler
 from swires.types import Problem
 from tests.swires.scripted import Line, ScriptedEngine, ScriptedScorer, few, run
@@ -232,3 +232,39 @@ def test_whenever_clients_come_and_leave(
             assert clients.started[-1] == last
 
     run(main())
+
+
+def stopped_by(events: list[Event]) -> tuple[str | None, int]:
+    result = next(event.result for event in events if isinstance(event, SearchFinished))
+    return result.stopped_by, result.generations
+
+
+@pytest.mark.parametrize("shrinks", [False, True])
+def test_the_fuller_the_line_the_fewer_generations_where_budgets_shrink(shrinks: bool) -> None:
+    """The first begins alone; each of the others leaves those behind it waiting, of four at most."""
+
+    async def main() -> list[tuple[str | None, int]]:
+        scheduler = Scheduler(
+            ScriptedEngine(lambda *_: Line("4", 1.0)), capacity=CAPACITY, max_waiting=4, shrinks=shrinks
+        )
+        plan = SearchPlan(Problem(0, num_prompt_tokens=10), Swires(max_retraces=4))
+
+        async def visit() -> list[Event]:
+            async with aclosing(scheduler.run(plan, ScriptedScorer())) as events:
+                return [event async for event in events]
+
+        tasks = [asyncio.create_task(visit()) for _ in range(5)]
+        return [stopped_by(await task) for task in tasks]
+
+    begun_alone = (None, 44)
+    shrunk = [("load", 20), ("load", 28), ("load", 36), begun_alone] if shrinks else [begun_alone] * 4
+    assert run(main()) == [begun_alone, *shrunk]
+
+
+def test_a_policy_that_needs_all_its_generations_keeps_them() -> None:
+    async def main() -> list[tuple[str | None, int]]:
+        clients = Clients(max_waiting=2)
+        clients.scheduler = Scheduler(clients.engine, capacity=CAPACITY, max_waiting=2, shrinks=True)
+        return [stopped_by(await task) for task in clients.begin(4, 4, 4)]
+
+    assert run(main()) == [(None, 4)] * 3

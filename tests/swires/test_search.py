@@ -571,6 +571,29 @@ def test_the_limit_that_ended_the_search_is_named(budget: Budget, limit: Limit) 
     assert result.answer.last.finish_reason == ("length" if limit == "answer_tokens" else "stop")
 
 
+@pytest.mark.parametrize(
+    ("granted", "generations", "limit"),
+    [(12, 12, "load"), (20, 20, "load"), (27, 20, "load"), (28, 28, "generations"), (None, 28, "generations")],
+)
+def test_a_search_that_is_granted_less_than_its_budget_ends_by_load(
+    granted: int | None, generations: int, limit: Limit
+) -> None:
+    """With a scorer that accepts nothing: 12 candidates, then 8 a retrace, of which the budget has room for two."""
+    plan = SearchPlan(PROBLEM, Swires(), budget=Budget(max_generations=35))
+    result = run(search(plan, ScriptedEngine(), ScriptedScorer(), lambda _: None, granted=granted))
+    assert (result.generations, result.stopped_by) == (generations, limit)
+    assert CONCLUSION.closing in result.answer.text
+
+
+def test_a_search_that_is_granted_enough_is_not_ended_by_load() -> None:
+    result = run(
+        search(
+            SearchPlan(PROBLEM, Swires()), ScriptedEngine(), ScriptedScorer(lambda _: 1.0), lambda _: None, granted=12
+        )
+    )
+    assert (result.accepted, result.generations, result.stopped_by) == (True, 12, None)
+
+
 @pytest.mark.parametrize("tokens", range(300, 700, 50))
 def test_what_the_cache_saves_a_scorer_changes_no_search(tokens: int) -> None:
     plan = SearchPlan(PROBLEM, Swires(), budget=Budget(max_total_tokens=tokens))

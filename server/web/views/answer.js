@@ -11,7 +11,7 @@ const MEANT = {
   REASONING: "From what was seen to what follows, step by step.",
   CONCLUSION: "The answer.",
 };
-const LIMITS = { generations: "candidates", tokens: "tokens", seconds: "time" };
+const LIMITS = { generations: "candidates", tokens: "tokens", seconds: "time", load: "load" };
 
 /** An empty answer in the page; `show` fills it with a run and, where there is one, the summary of its `rival`. */
 export function answerView({ title }) {
