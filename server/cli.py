@@ -39,8 +39,11 @@ calibration; one that is shown the question needs --request too, and the verifie
 
 After `--` come vLLM's own engine options."""
 
+ENGINE_OPTIONS = ("engine", "max_cached_positions")
+
 RESCORE_OPTIONS = (
     "model",
+    *ENGINE_OPTIONS,
     "scorer_sees",
     "scorer_timeout_s",
     "reward_url",
@@ -53,7 +56,7 @@ RESCORE_OPTIONS = (
 
 ASK_OPTIONS = tuple(name for name in RESCORE_OPTIONS if name != "max_images")
 
-CALIBRATE_OPTIONS = ("scorer_sees", "reward_url", "reward_model", "reward_memory")
+CALIBRATE_OPTIONS = (*ENGINE_OPTIONS, "scorer_sees", "reward_url", "reward_model", "reward_memory")
 """Those of `serve`: what a scorer's scores depend on."""
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -25,6 +25,7 @@ from server import checkpoint, sample
 from server.app import create_app
 from server.ask import Asking, Json, Remote, connected
 from server.checkpoint import Calibration, Checkpoint
+from server.engine.opened import check_engine, opened_engine
 from server.in_process import InProcess
 from server.numbers import NUMBERS
 from server.preflight import check_folder
@@ -34,6 +35,7 @@ from server.scorer.calibrate import calibrate
 from server.scorer.offered import Beside, check_defaults, chosen_scorers, make_scorers, opened, scorers_beside
 from server.scorer.questions import Question, read_questions
 from server.serve import SIGNALS, bound, serve
+from server.serving_engine import CheckpointEngine
 from server.settings import AskSettings, Settings
 from server.stored import StoredSearch, load_images, read_request, read_search
 from server.terminal import shown, view, waiting
@@ -42,9 +44,6 @@ from swires.errors import SwiresError
 from swires.plan import SearchPlan
 from swires.replay import Replay, StoredScores, replay
 from swires.types import Problem
-
-if TYPE_CHECKING:
-    from server.engine.vllm_engine import VllmEngine
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 QUESTIONS_FILE = "questions.jsonl"
@@ -145,14 +144,15 @@ async def _app(settings: Settings, known: Checkpoint, engine_arguments: Sequence
 @asynccontextmanager
 async def _engines(
     settings: Settings, scorers: Sequence[str], ours: Mapping[str, Any], arguments: Sequence[str]
-) -> "AsyncGenerator[tuple[VllmEngine, Beside], None]":
+) -> AsyncGenerator[tuple[CheckpointEngine, Beside], None]:
     """First what is soon told to be missing: other servers, then other models, then the checkpoint."""
-    async with opened(settings, scorers) as beside:
-        from server.engine.vllm_engine import VllmEngine, engine_options, memory_beside  # which takes seconds
-
-        shared = memory_beside(settings.reward_memory)[1] if settings.reward_model and "reward_model" in scorers else {}
-        async with VllmEngine(settings.model, **{**ours, **shared, **engine_options(arguments)}) as engine:
-            yield engine, beside
+    check_engine(settings, arguments)
+    beside_reward_model = settings.reward_model is not None and "reward_model" in scorers
+    async with (
+        opened(settings, scorers) as beside,
+        opened_engine(settings, ours, arguments, beside_reward_model=beside_reward_model) as engine,
+    ):
+        yield engine, beside
 
 
 def run_ask(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
@@ -313,7 +313,7 @@ async def _rescored(
 @asynccontextmanager
 async def _scoring(
     settings: Settings, scorer: str, engine_arguments: Sequence[str]
-) -> "AsyncGenerator[tuple[VllmEngine | None, Beside], None]":
+) -> AsyncGenerator[tuple[CheckpointEngine | None, Beside], None]:
     """What the scorer asks: of the checkpoint's engine, only the verifier does."""
     if scorer == "verifier":
         ours = {"limit_mm_per_prompt": {"image": settings.max_images}}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from server.engine.tokens import following
 from server.facts import Json, traced
 from server.schemas import ChatRequest, SwiresOptions
-from server.scorer.calibrate import CalibrationEngine
+from server.serving_engine import CheckpointEngine
 from server.stored import StoredError, StoredSearch
 from swires.parser import parse
 from swires.plan import SearchPlan
@@ -47,7 +47,7 @@ class Asked:
 
 
 async def rescored(
-    search: StoredSearch, plan: SearchPlan, scorer: Scorer, asked: Asked | None, engine: CalibrationEngine | None
+    search: StoredSearch, plan: SearchPlan, scorer: Scorer, asked: Asked | None, engine: CheckpointEngine | None
 ) -> Replay:
     """Have `scorer` judge the tree, what was `asked` in its view, through the `engine` if it goes by ids.
 

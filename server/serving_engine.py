@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from PIL.Image import Image
 
+from server.engine.labels import LabelReader
 from swires.protocols import Engine
 from swires.types import Problem
 
@@ -36,3 +37,7 @@ class ServingEngine(Engine, Protocol):
     async def check_schema(self, schema: str) -> None:
         """Raises InvalidPlan naming `json_schema` where a conclusion cannot be made to keep to it."""
         ...
+
+
+class CheckpointEngine(ServingEngine, LabelReader, Protocol):
+    """An engine that the verifier may ask too."""

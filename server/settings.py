@@ -8,10 +8,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PolicyName = Literal["swires", "adaptive", "stage_beam", "sentence_beam", "best_of_n", "greedy"]
 PresetName = Literal["fast", "balanced", "thorough"]
+EngineName = Literal["vllm", "transformers"]
 Sees = Literal["answer", "stage"]
 
 MIB = 1024 * 1024
 SCORER_TIMEOUT_S = 30.0
+CACHED_POSITIONS = 16_384
+"""2 GB of Llama-3.2-11B-Vision in half precision, beside the images."""
 
 
 def _names(value: object) -> object:
@@ -28,6 +31,13 @@ class Settings(BaseSettings):
     served_name: str | None = Field(None, description="model name for clients; by default the last part of --model")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+    engine: EngineName = Field(
+        "vllm", description="what samples: vllm, or transformers for architectures that vLLM has dropped"
+    )
+    max_cached_positions: int = Field(
+        CACHED_POSITIONS, ge=0, description="positions whose keys and values --engine transformers keeps"
+    )
 
     scorers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
         (),

@@ -32,6 +32,7 @@ from server.engine.tokens import (
     pieces_of,
     trimmed,
 )
+from server.settings import CACHED_POSITIONS
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
@@ -39,8 +40,6 @@ from swires.types import FinishReason, Problem, Sampling, TokenLogprob
 
 TOKENS_PER_CHUNK = 16
 HELD_BACK = MAX_TOKENS_OF_CHARACTER
-CACHED_POSITIONS = 16_384
-"""2 GB of Llama-3.2-11B-Vision in half precision, beside the images."""
 
 TOKEN_BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 """Inputs of a model with a place for each token of the prompt."""

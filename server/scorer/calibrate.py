@@ -7,17 +7,15 @@ from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, replace
 from random import Random
 from statistics import fmean, stdev
-from typing import Protocol
 
 from server.checkpoint import Calibration, Deviation, load, save
 from server.engine.classifier import Classifier
-from server.engine.labels import LabelReader
 from server.engine.merge import merged
 from server.images import data_url
 from server.scorer.questions import Question
 from server.scorer.raw import RawScorer, calibration_key, raw_scorers
 from server.scorer.shown import stage_judged
-from server.serving_engine import ServingEngine
+from server.serving_engine import CheckpointEngine
 from server.settings import Sees
 from swires.budget import Budget, Spend
 from swires.errors import ScorerError
@@ -38,13 +36,9 @@ AT_ONCE = 8
 """Questions that are worked on at a time."""
 
 
-class CalibrationEngine(ServingEngine, LabelReader, Protocol):
-    """An engine that renders, samples and reads labels."""
-
-
 async def calibrate(
     model: str,
-    engine: CalibrationEngine,
+    engine: CheckpointEngine,
     questions: Sequence[Question],
     *,
     progress: Callable[[int], None],
@@ -125,7 +119,7 @@ class Recorder:
 class Sampler:
     """Answers questions as the policy does, but has each candidate scored."""
 
-    engine: CalibrationEngine
+    engine: CheckpointEngine
     scorer: Recorder
     policy: SearchPolicy
     sampling: Sampling

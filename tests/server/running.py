@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import openai
@@ -17,10 +16,8 @@ from server import checkpoint as checkpoints
 from server.app import create_app
 from server.scorer.offered import chosen_scorers, make_scorers
 from server.serve import bound, serve
+from server.serving_engine import CheckpointEngine
 from server.settings import Settings
-
-if TYPE_CHECKING:
-    from server.engine.vllm_engine import VllmEngine
 
 LIMIT_S = 10
 
@@ -54,7 +51,7 @@ async def running(app: FastAPI) -> AsyncGenerator[Running, None]:
 
 
 @asynccontextmanager
-async def running_checkpoint(engine: "VllmEngine", checkpoint: Path) -> AsyncGenerator[Running, None]:
+async def running_checkpoint(engine: CheckpointEngine, checkpoint: Path) -> AsyncGenerator[Running, None]:
     """What `make serve` serves."""
     known = checkpoints.load(str(checkpoint))
     scorers = make_scorers(engine, known, chosen_scorers(known, ()))

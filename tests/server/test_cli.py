@@ -172,6 +172,25 @@ def test_a_scorer_that_cannot_be_is_told_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
+        (("--max-cached-positions", "9"), "--max-cached-positions: goes with --engine transformers"),
+        (
+            ("--engine", "transformers", "--reward-model", ".", "--scorers", "consensus"),
+            "--reward-model: goes with --engine vllm",
+        ),
+        (("--engine", "transformers", "--", "--dtype", "float32"), "vLLM's options: go with --engine vllm"),
+    ],
+)
+def test_an_option_of_another_engine_is_told_before_one_starts(
+    checkpoint: Path, options: tuple[str, ...], line: str
+) -> None:
+    serve = (sys.executable, "-m", "server", "serve", "--model", str(checkpoint), "--port", "0")
+    ended = subprocess.run((*serve, *options), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, f"swires: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
         (("--judge-model", "critic", "--scorers", "judge", "--judge-url"), "swires: the judge does not answer: "),
         (("--scorers", "reward_model", "--reward-url"), "swires: the reward model does not answer: "),
     ],
