@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 # Empty files that say what is installed: a second `make` installs nothing.
 SERVING := $(VENV)/.installed-$(DEVICE)-serving
 EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
-RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py $(wildcard deploy/locks/*.txt)
+RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
 
-.PHONY: help serve test check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench-shell lock audit sbom clean
+.PHONY: help serve test check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench-shell bench-overload clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -114,21 +114,6 @@ fuzz: $(EVERYTHING) ## hold a server of MODEL to its OpenAPI document, with any 
 
 bench-shell: $(EVERYTHING) ## what the server itself costs a search and a token; five minutes
 	$(BIN)/python -m deploy.bench.shell --flame deploy/bench/shell.svg
-
-LOCKS := deploy/locks
-UPGRADE :=
-COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
-	--custom-compile-command "make lock" $(UPGRADE) --output-file $(LOCKS)/$(1).txt
-FOR_CPU := --no-emit-package torch --excludes $(LOCKS)/cpu-excludes.in --overrides $(LOCKS)/cpu-overrides.in
-WHOLE := --extra train --extra dev pyproject.toml
-
-lock: $(EVERYTHING) ## pin what is installed, with hashes; UPGRADE=--upgrade takes newer releases
-	$(call COMPILE,cpu-train-dev) $(FOR_CPU) --extra cpu $(WHOLE)
-	$(call COMPILE,cpu) $(FOR_CPU) --extra cpu --constraints $(LOCKS)/cpu-train-dev.txt pyproject.toml
-	$(call COMPILE,gpu-train-dev) --extra gpu $(WHOLE)
-	$(call COMPILE,gpu) --extra gpu --constraints $(LOCKS)/gpu-train-dev.txt pyproject.toml
-	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml \
-		| $(call COMPILE,build) --constraints $(LOCKS)/cpu-train-dev.txt --constraints $(LOCKS)/gpu-train-dev.txt -
 
 bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server; ten minutes
 	$(BIN)/python -m deploy.bench.overload
