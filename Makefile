@@ -15,8 +15,9 @@ SERVING := $(VENV)/.installed-$(DEVICE)-serving
 EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
+RIVALS := .venv-bench
 
-.PHONY: help serve test check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench-shell bench-overload clean
+.PHONY: help serve test check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -112,6 +113,10 @@ suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through 
 fuzz: $(EVERYTHING) ## hold a server of MODEL to its OpenAPI document, with any data; four minutes
 	$(call while_serving,--log-level error,$(BIN)/python -m tests.server.fuzz http://127.0.0.1:$(PORT))
 
+BENCH ?=
+bench: $(EVERYTHING) $(RIVALS)/.installed ## compare with what else one would run, one table; 25 minutes, BENCH=--quick for less
+	$(BIN)/python -m deploy.bench --model $(MODEL) $(BENCH)
+
 bench-shell: $(EVERYTHING) ## what the server itself costs a search and a token; five minutes
 	$(BIN)/python -m deploy.bench.shell --flame deploy/bench/shell.svg
 
@@ -119,7 +124,7 @@ bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server
 	$(BIN)/python -m deploy.bench.overload
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) $(SUITES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(SUITES) $(RIVALS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVING): $(RECIPE)
@@ -132,4 +137,8 @@ $(EVERYTHING): $(RECIPE)
 
 $(SUITES)/.installed: deploy/suites/install.py $(RECIPE)
 	$(PYTHON) -m deploy.suites.install $(SUITES)
+	@touch $@
+
+$(RIVALS)/.installed: deploy/bench/install.py $(RECIPE)
+	$(PYTHON) -m deploy.bench.install $(RIVALS)
 	@touch $@

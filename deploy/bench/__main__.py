@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
+import aiohttp
+
 from deploy.bench.measure import Cell, Kept, Turn, measured
 from deploy.bench.processes import BenchError
 from deploy.bench.report import report
@@ -28,14 +30,22 @@ WARM_UP = Turn("warm-up", 4, 0, 4, mark=255)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parsed(arguments)
+    status = 0
     try:
         asyncio.run(run(options))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:  # what it started has ended
-        return 128 + signal.SIGTERM
-    return 0
+    except* (BenchError, aiohttp.ClientError) as errors:
+        print(f"bench: {first(errors)}", file=sys.stderr)
+        status = 1
+    except* asyncio.CancelledError:  # what it started has ended
+        status = 128 + signal.SIGTERM
+    return status
+
+
+def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:

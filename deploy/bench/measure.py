@@ -1,5 +1,6 @@
 """One cell of one round, measured; cells are kept in a file, so that a run goes on where another was cut off."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Turn:
 async def measured(turn: Turn, row: Row, fleet: Fleet) -> Cell:
     asked = turn.questions()
     if row.prepare is not None:
-        await closed_loop(row.prepare(fleet), asked, turn.clients)
+        await asyncio.gather(*(row.prepare(fleet, question) for question in asked))
     engine, pids = fleet.running[row.engine], [fleet.running[name].pid for name in row.processes]
     before = await engine.metrics()
     async with peak_memory(pids) as peak:

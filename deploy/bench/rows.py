@@ -1,7 +1,7 @@
 """The rows of the table: how each is asked a question, and of which processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,7 @@ class Row:
     ask: Callable[[Fleet], Ask]
     through: Named | None = None
     most_searches: int | None = None
-    prepare: Callable[[Fleet], Ask] | None = None
+    prepare: Callable[[Fleet, Question], Awaitable[None]] | None = None
     can_be_fixed: bool = True
 
     @property
@@ -105,6 +105,10 @@ def of_child(name: Named, row: str, **more: Any) -> Callable[[Fleet], Ask]:
     return ask
 
 
+async def know_tree(fleet: Fleet, question: Question) -> None:
+    await fleet.child("in-process").ask({"row": "tree", **question.told()})
+
+
 ROWS: Mapping[str, Row] = {
     "plain-vllm": Row("greedy chat on vLLM's own server", "vllm", plain_vllm),
     "plain-ours": Row("the same through our server: policy greedy", "ours", ours(policy="greedy")),
@@ -113,13 +117,13 @@ ROWS: Mapping[str, Row] = {
         "all sequences of that search, and what its scorer read, submitted to the bare engine at once",
         "in-process",
         of_child("in-process", "ceiling", scored=True),
-        prepare=of_child("in-process", "tree"),
+        prepare=know_tree,
     ),
     "ceiling-unscored": Row(
         "the same without what the scorer read",
         "in-process",
         of_child("in-process", "ceiling", scored=False),
-        prepare=of_child("in-process", "tree"),
+        prepare=know_tree,
     ),
     "ours-http": Row("our server, preset balanced", "ours", ours()),
     "ours-likelihood": Row("our server, scored by likelihood", "ours", ours(scorer="likelihood")),
