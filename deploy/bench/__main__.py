@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -102,7 +103,10 @@ async def measure_all(
     cells = []
     async with fleet([rows[name] for name in needed], options.model, port, fixed=options.fixed) as running:
         for name in needed:
-            await measured(WARM_UP, rows[name], running)
+            turn = replace(
+                WARM_UP, num_searches=min(WARM_UP.num_searches, rows[name].most_searches or WARM_UP.num_searches)
+            )
+            say("warm-up", replace(await measured(turn, rows[name], running), row=name))
         started = time.perf_counter()
         for index, turn in enumerate(turns, 1):
             cell = await measured(turn, rows[turn.row], running)
