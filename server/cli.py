@@ -39,7 +39,7 @@ calibration; one that is shown the question needs --request too, and the verifie
 
 After `--` come vLLM's own engine options."""
 
-ENGINE_OPTIONS = ("engine", "max_cached_positions")
+ENGINE_OPTIONS = ("engine", "engine_url", "max_cached_positions")
 
 RESCORE_OPTIONS = (
     "model",

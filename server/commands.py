@@ -94,7 +94,7 @@ def _serving(settings: Settings, *, option: str = "--scorers") -> tuple[Settings
     if not known.staged and "policy" not in settings.model_fields_set:
         settings = settings.model_copy(update={"policy": "best_of_n"})
     check_defaults(settings.policy, scorers[0], option=option)
-    if Path(settings.model).is_dir():
+    if Path(settings.model).is_dir() and settings.engine != "http":  # whose servers have the weights
         check_folder(Path(settings.model))
     return settings, known
 

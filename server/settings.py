@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PolicyName = Literal["swires", "adaptive", "stage_beam", "sentence_beam", "best_of_n", "greedy"]
 PresetName = Literal["fast", "balanced", "thorough"]
-EngineName = Literal["vllm", "transformers"]
+EngineName = Literal["vllm", "http", "transformers"]
 Sees = Literal["answer", "stage"]
 
 MIB = 1024 * 1024
@@ -33,8 +33,16 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
     engine: EngineName = Field(
-        "vllm", description="what samples: vllm, or transformers for architectures that vLLM has dropped"
+        "vllm",
+        description="what samples: vllm, http for vLLM servers elsewhere, or transformers for architectures that vLLM "
+        "has dropped",
     )
+    engine_url: AnyHttpUrl | None = Field(
+        None,
+        description="server that --engine http asks, or a router before many, each started with --enable-scale-out; "
+        "its key: SWIRES_ENGINE_API_KEY",
+    )
+    engine_api_key: SecretStr | None = Field(None, exclude=True)
     max_cached_positions: int = Field(
         CACHED_POSITIONS, ge=0, description="positions whose keys and values --engine transformers keeps"
     )

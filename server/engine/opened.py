@@ -9,6 +9,7 @@ from server.settings import EngineName, Settings
 from swires.errors import EngineError
 
 BELONGS_TO: Mapping[str, EngineName] = {
+    "engine_url": "http",
     "max_cached_positions": "transformers",
     "reward_model": "vllm",
     "reward_memory": "vllm",
@@ -21,6 +22,8 @@ def check_engine(settings: Settings, arguments: Sequence[str]) -> None:
     for name, engine in BELONGS_TO.items():
         if name in settings.model_fields_set and settings.engine != engine:
             raise EngineError(f"--{name.replace('_', '-')}: goes with --engine {engine}")
+    if settings.engine == "http" and settings.engine_url is None:
+        raise EngineError("--engine-url: is missing, --engine http needs it")
     if arguments and settings.engine != "vllm":
         raise EngineError("vLLM's options: go with --engine vllm")
 
@@ -49,6 +52,11 @@ def _made(
 
             shared = memory_beside(settings.reward_memory)[1] if beside_reward_model else {}
             return VllmEngine(settings.model, **{**ours, **shared, **engine_options(arguments)})
+        case "http":
+            from server.engine.http_engine import HttpEngine
+
+            key = settings.engine_api_key.get_secret_value() if settings.engine_api_key else None
+            return HttpEngine(settings.model, str(settings.engine_url), key=key)
         case "transformers":
             from server.engine.transformers_engine import TransformersEngine
 

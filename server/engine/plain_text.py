@@ -1,7 +1,7 @@
 """Keeping what a user typed from being read as a special token or a stage tag."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from swires.stages import TAGS
 
@@ -31,3 +31,17 @@ class PlainText:
 def pieces(text: str) -> list[str]:
     """Of a text with broken special tokens in it."""
     return text.split(BREAK)
+
+
+def unbroken(ids: Sequence[int], break_ids: Sequence[int], num_breaks: int) -> list[int]:
+    """The places in `ids` that hold no break, where a text was tokenized with its breaks in it. Raises ValueError."""
+    width, kept, place = len(break_ids), list[int](), 0
+    while place < len(ids):
+        if list(ids[place : place + width]) == list(break_ids):
+            place += width
+        else:
+            kept.append(place)
+            place += 1
+    if len(ids) - len(kept) != num_breaks * width:
+        raise ValueError("a special token could not be broken")
+    return kept

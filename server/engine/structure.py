@@ -1,6 +1,7 @@
 """What a CONCLUSION that is bound to a schema must look like."""
 
 import json
+from collections.abc import Collection
 
 from swires.stages import TAGS, Stage
 
@@ -38,3 +39,26 @@ def bounds_strings(schema: object) -> bool:
         return False
     bounds = (schema.get("minLength"), schema.get("maxLength"))
     return any(isinstance(bound, int) for bound in bounds) or any(map(bounds_strings, schema.values()))
+
+
+NOT_SCHEMAS = ("properties", "$defs", "definitions", "enum", "const", "default", "examples")
+"""Keywords under which names or values stand."""
+
+PASSED_OVER = frozenset(
+    {
+        *("multipleOf", "uniqueItems", "contains", "minContains", "maxContains", "format", "propertyNames"),
+        *("patternProperties", "unevaluatedProperties", "dependentRequired", "if", "not"),
+    }
+)
+"""Keywords of JSON Schema that xgrammar enforces in part or not at all."""
+
+
+def uses(schema: object, keywords: Collection[str]) -> bool:
+    """Whether a schema, or one within it, has any of `keywords`."""
+    if isinstance(schema, list):
+        return any(uses(each, keywords) for each in schema)
+    if not isinstance(schema, dict):
+        return False
+    named = [each for key in ("properties", "$defs", "definitions") for each in schema.get(key, {}).values()]
+    others = [value for key, value in schema.items() if key not in NOT_SCHEMAS]
+    return not schema.keys().isdisjoint(keywords) or any(uses(each, keywords) for each in (*named, *others))

@@ -23,7 +23,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCach
 
 from server.checkpoint import CheckpointError, load
 from server.engine.labels import LabelRead
-from server.engine.plain_text import BREAK, PlainText
+from server.engine.plain_text import BREAK, PlainText, unbroken
 from server.engine.tokens import (
     CHARACTER_IN_PIECES,
     MAX_TOKENS_OF_CHARACTER,
@@ -232,21 +232,8 @@ class TransformersEngine:
         inputs = dict(
             self._processor(text=[text], images=images or None, add_special_tokens=False, return_tensors="pt")
         )
-        kept = self._unbroken(inputs["input_ids"][0].tolist(), text.count(BREAK))
+        kept = unbroken(inputs["input_ids"][0].tolist(), self._break_ids, text.count(BREAK))
         return {name: value[:, kept] if name in TOKEN_BY_TOKEN else value for name, value in inputs.items()}
-
-    def _unbroken(self, ids: list[int], num_breaks: int) -> list[int]:
-        """The places that hold no break."""
-        width, kept, place = len(self._break_ids), list[int](), 0
-        while place < len(ids):
-            if ids[place : place + width] == self._break_ids:
-                place += width
-            else:
-                kept.append(place)
-                place += 1
-        if len(ids) - len(kept) != num_breaks * width:
-            raise ValueError("a special token could not be broken")
-        return kept
 
     async def check_schema(self, schema: str) -> None:
         """See `server.serving_engine.ServingEngine`."""

@@ -42,7 +42,7 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
     told = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
     options = {name: field for name, field in Settings.model_fields.items() if not field.exclude}
-    assert Settings.model_fields.keys() - options.keys() == {"judge_api_key"}
+    assert Settings.model_fields.keys() - options.keys() == {"judge_api_key", "engine_api_key"}
     assert "--judge-api-key" not in told
     for name, field in options.items():
         assert f"--{name.replace('_', '-')} " in told
@@ -172,6 +172,8 @@ def test_a_scorer_that_cannot_be_is_told_before_anything_starts(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
+        (("--engine-url", "http://127.0.0.1:1"), "--engine-url: goes with --engine http"),
+        (("--engine", "http"), "--engine-url: is missing, --engine http needs it"),
         (("--max-cached-positions", "9"), "--max-cached-positions: goes with --engine transformers"),
         (
             ("--engine", "transformers", "--reward-model", ".", "--scorers", "consensus"),
