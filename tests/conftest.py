@@ -12,7 +12,10 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from server.in_process import InProcess
+
 if TYPE_CHECKING:
+    from server.engine.http_engine import HttpEngine
     from server.engine.transformers_engine import TransformersEngine
     from server.engine.vllm_engine import VllmEngine
 
@@ -80,3 +83,30 @@ async def transformers_engine(checkpoint: Path) -> "AsyncIterator[TransformersEn
         yield engine
     finally:
         await engine.__aexit__(None, None, None)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def http_engine(vllm_engine: "VllmEngine", checkpoint: Path) -> "AsyncIterator[HttpEngine]":
+    """As `vllm_engine`, which vLLM's own server here puts behind its routes."""
+    from server.engine.http_engine import HttpEngine
+
+    with warnings.catch_warnings(action="ignore"):
+        app = await _vllms_server(vllm_engine._llm, checkpoint)
+    async with HttpEngine(str(checkpoint), "http://vllm", transport=InProcess(app)) as engine:
+        yield engine
+
+
+async def _vllms_server(llm: Any, checkpoint: Path) -> Any:
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    new_parser: Any = FlexibleArgumentParser
+    arguments = make_arg_parser(new_parser()).parse_args(
+        ["--model", str(checkpoint), "--enable-scale-out", "--enable-prompt-tokens-details"]
+    )
+    tasks = await llm.get_supported_tasks()
+    app = build_app(arguments, tasks)
+    await init_app_state(llm, app.state, arguments, tasks)
+    return app

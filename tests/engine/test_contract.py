@@ -1,4 +1,4 @@
-"""What every engine keeps, on the fake, on real vLLM and on transformers."""
+"""What every engine keeps, on the fake, on real vLLM, here and over HTTP, and on transformers."""
 
 import asyncio
 import json
@@ -19,10 +19,11 @@ from swires.stages import Stage
 from swires.types import Problem, Sampling
 
 if TYPE_CHECKING:
+    from server.engine.http_engine import HttpEngine
     from server.engine.transformers_engine import TransformersEngine
     from server.engine.vllm_engine import VllmEngine
 
-    AnyEngine: TypeAlias = FakeEngine | VllmEngine | TransformersEngine
+    AnyEngine: TypeAlias = FakeEngine | VllmEngine | HttpEngine | TransformersEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -38,9 +39,9 @@ COUNT = json.dumps(
 )
 
 
-@pytest.fixture(params=["fake", "vllm", "transformers"])
+@pytest.fixture(params=["fake", "vllm", "http", "transformers"])
 def engine(request: pytest.FixtureRequest) -> "AnyEngine":
-    real: VllmEngine | TransformersEngine
+    real: VllmEngine | HttpEngine | TransformersEngine
     if request.param != "fake":
         real = request.getfixturevalue(f"{request.param}_engine")
         return real

@@ -1,0 +1,104 @@
+"""What the engine over HTTP gives beyond the contract: requests that are lost are sent again, all under one key."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.engine import http_engine
+from server.engine.http_engine import SEARCH_KEY, HttpEngine
+from server.in_process import InProcess
+from swires.errors import EngineError
+from swires.stages import Stage
+from swires.types import Sampling
+
+LENGTH = 40
+
+
+class Servers(httpx.AsyncBaseTransport):
+    """Write the ids 100, 101 ... where `prompt` ends; `lose` may say after how many ids a request breaks off."""
+
+    def __init__(self, lose: Callable[[int], int | None]) -> None:
+        self.prompt = (2, 9)
+        self.asked: list[httpx.Request] = []
+        self._lose = lose
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "m", "max_model_len": 1024}]})
+        if request.url.path == "/version":
+            return httpx.Response(200, json={"version": "0"})
+        self.asked.append(request)
+        if request.url.path.endswith("/render"):
+            sees = "image_url" in request.content.decode()
+            return httpx.Response(400 if sees else 200, json={"token_ids": self.prompt})
+        body = json.loads(request.content)
+        begun = len(body["token_ids"]) - len(self.prompt)
+        end = begun + body["sampling_params"]["max_tokens"]
+        lost = self._lose(len(self.of_candidates()))
+        return httpx.Response(200, content=_stream(range(begun, end), lost))
+
+    def of_candidates(self) -> list[dict[str, Any]]:
+        return [json.loads(request.content) for request in self.asked if request.url.path == "/inference/v1/generate"]
+
+
+async def _stream(places: range, lost: int | None) -> AsyncIterator[bytes]:
+    for number, place in enumerate(places):
+        if number == lost:
+            raise httpx.ReadError("the replica is gone")
+        last = place == places[-1]
+        choice = {"token_ids": [100 + place], "finish_reason": "length" if last else None, "stop_reason": None}
+        yield f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+async def drawn(checkpoint: Path, servers: Servers) -> tuple[int, ...]:
+    async with HttpEngine(str(checkpoint), "http://servers", transport=servers) as engine:
+        servers.asked.clear()
+        problem = await engine.render([{"role": "user", "content": "How many?"}], [])
+        sampling = Sampling(max_tokens=LENGTH, seed=3)
+        async with aclosing(engine.generate(problem, (), stage=Stage.SUMMARY, n=1, sampling=sampling)) as chunks:
+            ids = tuple([token async for chunk in chunks for token in chunk.token_ids])
+        assert engine.num_running == 0
+        return ids
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_engine, "BACK_OFF_S", (0.0, 0.0))
+
+
+@pytest.mark.parametrize("lost_after", [0, 1, 20])
+async def test_a_lost_candidate_goes_on_from_what_was_told(checkpoint: Path, lost_after: int) -> None:
+    servers = Servers(lambda request: lost_after if request == 1 else None)
+    assert await drawn(checkpoint, servers) == tuple(range(100, 100 + LENGTH))
+    first, second = servers.of_candidates()
+    begun = len(second["token_ids"]) - len(first["token_ids"])
+    assert begun <= lost_after
+    assert second["sampling_params"] == {**first["sampling_params"], "max_tokens": LENGTH - begun}
+
+
+async def test_where_all_are_gone_the_engine_fails(checkpoint: Path) -> None:
+    with pytest.raises(EngineError, match="failed on a request"):
+        await drawn(checkpoint, Servers(lambda request: 5))
+
+
+async def test_all_requests_of_a_search_carry_its_key(checkpoint: Path) -> None:
+    servers = Servers(lambda request: 3 if request == 1 else None)
+    await drawn(checkpoint, servers)
+    keys = {request.headers[SEARCH_KEY] for request in servers.asked}
+    await drawn(checkpoint, servers)
+    assert (len(servers.asked), len(keys)) == (3, 1)
+    assert keys.isdisjoint(request.headers[SEARCH_KEY] for request in servers.asked)
+
+
+async def test_a_server_that_is_not_there_is_one_clear_error(checkpoint: Path) -> None:
+    async def nowhere(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    with pytest.raises(EngineError, match="did not start"):
+        async with HttpEngine(str(checkpoint), "http://nowhere", transport=InProcess(nowhere)):
+            pass
