@@ -100,18 +100,18 @@ class Load:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = parsed(arguments)
     try:
-        report = asyncio.run(_measure(options))
+        report = asyncio.run(measured(options))
     except (OSError, RuntimeError, aiohttp.ClientError) as error:
         print(f"overload: {error}", file=sys.stderr)
         return 1
     options.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(_table(report))
+    print(table(report))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.bench.overload", description=__doc__)
     parser.add_argument("--url", help="of a running server to load instead of those that this starts")
     parser.add_argument("--model", type=Path, default=MODEL, help="that they serve (default: the embedded checkpoint)")
@@ -121,10 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--warm-up", type=float, default=15, help="seconds before that (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians count (default %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE / "overload.json", help="JSON (default %(default)s)")
-    return parser
+    return parser.parse_args(arguments)
 
 
-async def _measure(options: argparse.Namespace) -> dict[str, Any]:
+async def measured(options: argparse.Namespace) -> dict[str, Any]:
     """The loads take turns, so that what else the machine does befalls all."""
     questions = _questions(options.model)
     rounds = []
@@ -219,7 +219,7 @@ async def _load(
             for _ in range(options.clients if rate is None else 0):
                 tasks.create_task(load.client())
     client_share = (time.process_time() - own_s) / (time.perf_counter() - load.started)
-    told = _told([each for each in load.answers if each.at_s >= options.warm_up], options.seconds)
+    told = summary([each for each in load.answers if each.at_s >= options.warm_up], options.seconds)
     return {
         **told,
         "health_ms": _percentiles([1000 * each for each in load.probes]),
@@ -227,7 +227,7 @@ async def _load(
     }
 
 
-def _told(answers: Sequence[Answered], seconds: float) -> dict[str, Any]:
+def summary(answers: Sequence[Answered], seconds: float) -> dict[str, Any]:
     """Raises RuntimeError where there are others than answers and refusals, or none."""
     statuses = Counter(each.status for each in answers)
     if not statuses[200] or set(statuses) - {200, 503}:
@@ -272,7 +272,7 @@ def _median(told: Sequence[Mapping[str, Any]], peaks: Sequence[Mapping[str, Any]
     return {name: round(median(values), 3) for name, values in figures.items() if values}
 
 
-def _table(report: Mapping[str, Any]) -> str:
+def table(report: Mapping[str, Any]) -> str:
     """A line for each figure, a column for each load."""
     medians = report["medians"]
     lines = [("", *medians)]
