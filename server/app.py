@@ -11,12 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from server import playground, sample
+from server.callers import Callers
 from server.errors import Refused, failure
+from server.fetch import Fetcher
+from server.gate import Gate
 from server.metrics import Metrics
 from server.routes import router
 from server.service import Service
 from server.serving_engine import ServingEngine
-from server.settings import Settings
+from server.settings import MIB, Settings
 from swires.errors import SwiresError
 from swires.protocols import Scorer
 from swires.scheduler import Scheduler
@@ -25,6 +28,9 @@ from swires.types import Sampling
 
 CLIENT_CLOSED_REQUEST = 499
 WARM_UP_TOKENS = 8
+MAX_RENDERING = 8
+"""Requests whose images are held decoded at once: an image at the limit takes 130 MB with its transparency."""
+
 NOT_MEASURED: Mapping[Stage, float] = {}
 
 logger = logging.getLogger(__name__)
@@ -37,15 +43,25 @@ def create_app(
     lengths: Mapping[Stage, float] = NOT_MEASURED,
 ) -> FastAPI:
     """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default; `lengths` are
-    the tokens that a stage usually has."""
+    the tokens that a stage usually has. Raises KeysError."""
     scheduler = Scheduler(
         engine,
         capacity=settings.max_candidates,
         max_waiting=settings.max_waiting,
         shrinks=settings.shrink_under_load,
     )
-    gate = asyncio.Semaphore(settings.max_arriving)
-    service = Service(engine, scorers, settings, scheduler, Metrics(scheduler), lengths, gate)
+    service = Service(
+        engine,
+        scorers,
+        settings,
+        scheduler,
+        Metrics(scheduler),
+        lengths,
+        Callers(settings),
+        Fetcher(settings.allow_image_hosts, max_bytes=settings.max_image_mib * MIB),
+        gate=asyncio.Semaphore(settings.max_arriving),
+        rendering=asyncio.Semaphore(MAX_RENDERING),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -66,6 +82,7 @@ def create_app(
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.state.service = service
     app.include_router(router)
+    app.add_middleware(Gate, metrics=service.metrics)
     app.add_route("/", playground.page)
     app.mount("/web", playground.FILES)
     for kind in (Refused, SwiresError, HTTPException, Exception):

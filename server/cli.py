@@ -9,9 +9,9 @@ from typing import Literal, NoReturn, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from server.ask import NO_IMAGE, Asking
-from server.commands import QUESTIONS_FILE, run_ask, run_calibrate, run_rescore, run_serve
+from server.commands import QUESTIONS_FILE, run_ask, run_calibrate, run_new_key, run_rescore, run_serve
 from server.numbers import NUMBERS
-from server.settings import AskSettings, Settings
+from server.settings import AskSettings, NewKey, Settings
 from swires.errors import SwiresError
 
 SERVE = """Serve a checkpoint over OpenAI's API.
@@ -24,6 +24,9 @@ terminal, the candidates are shown while they are searched; into a pipe go stage
 asks without one.
 
 The server at --url is asked or, with --model, one in this process; after `--` come vLLM's own engine options."""
+
+NEW_KEY = """Make a key for `swires serve --api-keys FILE`. It is printed once; the file gets its hash alone, and a running
+server reads it at the next request. To take a key away, remove its line."""
 
 CALIBRATE = """Measure the mean and the deviation of each scorer for each stage, and write them into the checkpoint's
 swires.json, from which the server reads them. A reward model is a scorer too, where one is named.
@@ -104,6 +107,12 @@ def _parser() -> Parser:
     _add_option(ask, "url", AskSettings.model_fields["url"])
     for name in ASK_OPTIONS:
         _add_option(ask, name, Settings.model_fields[name])
+
+    new = commands.add_parser("new-key", help="make an API key", description=NEW_KEY, formatter_class=as_written)
+    new.set_defaults(run=run_new_key)
+    new.add_argument("label", metavar="LABEL", help=NewKey.model_fields["label"].description)
+    for name in ("api_keys", "searches", "tokens_per_minute"):
+        _add_option(new, name, NewKey.model_fields[name])
 
     calibrate = commands.add_parser(
         "calibrate", help="measure a checkpoint's scorers", description=CALIBRATE, formatter_class=as_written

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from server import checkpoint, sample
+from server import checkpoint, keys, sample
 from server.app import create_app
 from server.ask import Asking, Json, Remote, connected
 from server.checkpoint import Calibration, Checkpoint
@@ -34,9 +34,9 @@ from server.schemas import ChatRequest
 from server.scorer.calibrate import calibrate
 from server.scorer.offered import Beside, check_defaults, chosen_scorers, make_scorers, opened, scorers_beside
 from server.scorer.questions import Question, read_questions
-from server.serve import SIGNALS, bound, serve
+from server.serve import SIGNALS, bound, is_loopback, serve
 from server.serving_engine import CheckpointEngine
-from server.settings import AskSettings, Settings
+from server.settings import AskSettings, NewKey, Settings
 from server.stored import StoredSearch, load_images, read_request, read_search
 from server.terminal import shown, view, waiting
 from swires.budget import Budget
@@ -64,7 +64,10 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a scorer else
     settings, known = _serving(settings)
+    if settings.api_keys is not None:
+        keys.read(settings.api_keys)
     with _listening_socket(settings) as sock:
+        _check_who_may(settings, sock)
         _end_at_once_on_signals()
         asyncio.run(_serve(settings, known, sock, engine_arguments))
 
@@ -119,6 +122,14 @@ def _listening_socket(settings: Settings) -> socket.socket:
         return bound(settings.host, settings.port)
     except OSError as error:
         raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+
+
+def _check_who_may(settings: Settings, sock: socket.socket) -> None:
+    if settings.api_keys is None and not settings.allow_no_keys and not is_loopback(sock):
+        raise StartError(
+            f"--host: {settings.host} is not this machine alone: give --api-keys FILE, for which `swires new-key` "
+            "makes keys, or --allow-no-keys true"
+        )
 
 
 async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, engine_arguments: Sequence[str]) -> None:
@@ -227,6 +238,14 @@ async def _asked(request: Json, server: Server, stdout: TextIO, stderr: TextIO) 
             answer = await remote.answer(request)
         print(to_json(answer).decode(), file=stdout, flush=True)
         return {"request": request, "trace": answer.get("swires", {})}
+
+
+def run_new_key(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
+    if engine_arguments:
+        raise StartError("vLLM's options: a key has none")
+    asked = _read(NewKey, options)
+    limits = {"searches": asked.searches, "tokens_per_minute": asked.tokens_per_minute}
+    print(keys.add(asked.api_keys, asked.label, {name: limit for name, limit in limits.items() if limit is not None}))
 
 
 def run_calibrate(options: dict[str, str], engine_arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from swires.errors import DeadlineExceeded, EngineError, InvalidPlan, Overloaded
 
 MAX_MESSAGE_CHARS = 1000
 MAX_PARAM_CHARS = 200
+NO_HEADERS: Mapping[str, str] = {}
 NOT_AGAIN = {"x-should-retry": "false"}
 """Keeps openai clients from repeating a request that would fail in the same way."""
 
@@ -17,11 +18,20 @@ NOT_AGAIN = {"x-should-retry": "false"}
 class Refused(Exception):
     """The gate does not let this request in; `param` names the field at fault."""
 
-    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.param = param
         self.code = code
+        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ def failure(error: Exception) -> Failure:
     """What the client is told about `error`; of what it did not cause, only that it happened."""
     match error:
         case Refused():
-            return Failure(error.status, str(error), error.param, error.code)
+            return Failure(error.status, str(error), error.param, error.code, error.headers)
         case InvalidPlan():
             return Failure(400, str(error), error.field, "invalid_value")
         case Overloaded():

@@ -34,11 +34,17 @@ class ImageLimits:
 
 async def load(sources: Sequence[ImageSource], limits: ImageLimits) -> list[Image.Image]:
     """The images as RGB, in order. Raises Refused: 400, 413, 415, or 422 for an image that cannot be used."""
+    loop = asyncio.get_running_loop()
+    decoded = (loop.run_in_executor(_decoders, _decoded, source, limits) for source in within(sources, limits))
+    return [await image for image in decoded]
+
+
+def within(sources: Sequence[ImageSource], limits: ImageLimits) -> Sequence[ImageSource]:
+    """As many as there may be. Raises Refused: 400."""
     if len(sources) > limits.max_images:
         message, param = f"at most {limits.max_images} image(s) a request", sources[limits.max_images].param
         raise Refused(message, param=param, code="too_many_images")
-    loop = asyncio.get_running_loop()
-    return [await loop.run_in_executor(_decoders, _decoded, source, limits) for source in sources]
+    return sources
 
 
 def data_url(image: Image.Image) -> str:
@@ -70,12 +76,16 @@ def _data(source: ImageSource, max_bytes: int) -> bytes:
         message = f"an image must be one of {', '.join(FORMATS)}"
         raise Refused(message, status=415, param=source.param, code="unsupported_image_type")
     if len(payload) * 3 // 4 - payload[-2:].count("=") > max_bytes:
-        message = f"an image may have at most {max_bytes} bytes"
-        raise Refused(message, status=413, param=source.param, code="image_too_large")
+        raise too_many_bytes(max_bytes, source.param)
     try:
         return base64.b64decode(payload, validate=True)
     except ValueError:
         raise Refused("the image is not valid base64", param=source.param, code="invalid_image_url") from None
+
+
+def too_many_bytes(max_bytes: int, param: str) -> Refused:
+    message = f"an image may have at most {max_bytes} bytes"
+    return Refused(message, status=413, param=param, code="image_too_large")
 
 
 def _check_size(image: Image.Image, max_pixels: int, param: str) -> None:

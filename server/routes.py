@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from server import __version__, images, openapi, schemas
+from server.callers import Caller
 from server.disconnect import while_connected
 from server.errors import Refused, failure, invalid
 from server.facts import Facts, Json
@@ -42,6 +43,7 @@ BODY_TIMEOUT_S = 60
 Kind = TypeVar("Kind", bound=schemas.Request)
 
 router = APIRouter()
+"""Without a key: what tells whether the server lives."""
 
 
 async def _service(request: Request) -> Service:
@@ -52,27 +54,47 @@ async def _service(request: Request) -> Service:
 TheService = Annotated[Service, Depends(_service)]
 
 
-@router.post("/v1/chat/completions")
-async def chat_completions(request: Request, service: TheService) -> Response:
-    return await _answered(request, service, ChatRequest, _chat_reply)
+async def _caller(request: Request, service: TheService) -> Caller:
+    """Raises Refused: 401."""
+    return service.callers.find(request.headers.get("authorization"))
 
 
-@router.post("/v1/responses")
-async def responses(request: Request, service: TheService) -> Response:
-    return await _answered(request, service, ResponsesRequest, _response_reply)
+async def _scraper(request: Request, service: TheService) -> None:
+    if not service.settings.open_metrics:
+        await _caller(request, service)
+
+
+TheCaller = Annotated[Caller, Depends(_caller)]
+
+keyed = APIRouter(dependencies=[Depends(_caller)])
+"""With a key, where there are any."""
+
+
+@keyed.post("/v1/chat/completions")
+async def chat_completions(request: Request, service: TheService, caller: TheCaller) -> Response:
+    return await _answered(request, service, caller, ChatRequest, _chat_reply)
+
+
+@keyed.post("/v1/responses")
+async def responses(request: Request, service: TheService, caller: TheCaller) -> Response:
+    return await _answered(request, service, caller, ResponsesRequest, _response_reply)
 
 
 async def _answered(
-    request: Request, service: Service, kind: type[Kind], make_reply: Callable[[Kind, Facts, Settings], Reply]
+    request: Request,
+    service: Service,
+    caller: Caller,
+    kind: type[Kind],
+    make_reply: Callable[[Kind, Facts, Settings], Reply],
 ) -> Response:
     """The road of a search, from either API."""
-    async with _gate(service):
+    async with _gate(service, caller):
         asked = await _checked(request, service, kind)
         choice = choose(asked, service.settings, service.scorers)
         limits = budget(choice, asked, service.settings)
         if not asked.swires.dry_run:
             _check_room(choice, service)
-        problem = await _rendered(asked, service)
+        problem = await _rendered(asked, service, caller)
     plan = search_plan(
         problem, choice.policy, limits, asked, service.settings, max_model_len=service.engine.max_model_len
     )
@@ -87,9 +109,9 @@ async def _answered(
     reply = make_reply(asked, facts, service.settings)
     if asked.swires.dry_run:
         return await _dry_run(plan, reply, service, stream=bool(asked.stream))
-    events = service.metrics.watched(
-        service.scheduler.run(plan, _scorer(choice, service)), policy=plan.policy.name, preset=choice.preset
-    )
+    searching = service.scheduler.run(plan, _scorer(choice, service))
+    watched = service.metrics.watched(searching, policy=plan.policy.name, preset=choice.preset)
+    events = caller.counted(watched, problem)
     if asked.stream:
         return _stream(reply.chunks(events), reply, service)
     result = await while_connected(request.receive, _result(events))
@@ -113,7 +135,7 @@ def _response_reply(asked: ResponsesRequest, facts: Facts, settings: Settings) -
     return ResponseReply(asked, facts, asked.temperature or settings.temperature, asked.top_p or settings.top_p)
 
 
-@router.get("/v1/models")
+@keyed.get("/v1/models")
 async def models(service: TheService) -> JSONResponse:
     cards = [
         {
@@ -151,28 +173,29 @@ def _unavailable(message: str, *, code: str) -> Response:
     return JSONResponse(told.body, told.status)
 
 
-@router.get("/metrics")
+@router.get("/metrics", dependencies=[Depends(_scraper)])
 async def metrics(service: TheService) -> Response:
     return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/version")
+@keyed.get("/version")
 async def version(service: TheService) -> JSONResponse:
     return JSONResponse({"version": __version__, "engine": service.engine.version})
 
 
-@router.get("/openapi.json")
+@keyed.get("/openapi.json")
 async def openapi_document(service: TheService) -> JSONResponse:
     return JSONResponse(openapi.document(service.settings.name))
 
 
 @asynccontextmanager
-async def _gate(service: Service) -> AsyncGenerator[None, None]:
-    """Raises Overloaded rather than let requests wait with what they have brought."""
+async def _gate(service: Service, caller: Caller) -> AsyncGenerator[None, None]:
+    """Raises Overloaded rather than let requests wait with what they have brought, Refused: 429."""
     if service.gate.locked():
         raise Overloaded("too many requests at once")
-    async with service.gate:
-        yield
+    with caller.place():
+        async with service.gate:
+            yield
 
 
 async def _checked(request: Request, service: Service, kind: type[Kind]) -> Kind:
@@ -238,7 +261,7 @@ async def _dry_run(plan: SearchPlan, reply: Reply, service: Service, *, stream: 
     return JSONResponse(reply.dry_run(plan.problem, told))
 
 
-async def _rendered(asked: schemas.Request, service: Service) -> Problem:
+async def _rendered(asked: schemas.Request, service: Service, caller: Caller) -> Problem:
     """Raises Refused, naming what the engine cannot take as the request names it."""
     settings = service.settings
     limits = ImageLimits(settings.max_images, settings.max_image_mib * MIB, settings.max_image_pixels)
@@ -249,10 +272,14 @@ async def _rendered(asked: schemas.Request, service: Service) -> Problem:
     try:
         if asked.json_schema is not None:
             await service.engine.check_schema(asked.json_schema)
-        problem = await service.engine.render(asked.rendering(), await images.load(list(asked.images()), limits))
+        sources = images.within(list(asked.images()), limits)
+        fetched = await service.fetcher.inlined(sources)
+        async with service.rendering:
+            seen = await images.load([replace(each, url=fetched.get(each.url, each.url)) for each in sources], limits)
+            problem = await service.engine.render(asked.rendering(), seen)
     except InvalidPlan as error:
         raise Refused(str(error), param=params[error.field], code="invalid_value") from error
-    return replace(problem, messages=asked.plain())
+    return replace(problem, messages=asked.plain(fetched), cache_salt=caller.cache_salt)
 
 
 async def _result(events: AsyncGenerator[Event, None]) -> SearchResult:
@@ -263,3 +290,6 @@ async def _result(events: AsyncGenerator[Event, None]) -> SearchResult:
                 result = event.result
     assert result is not None
     return result
+
+
+router.include_router(keyed)

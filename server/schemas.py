@@ -1,7 +1,7 @@
 """The request as OpenAI's chat API spells it: every field has an effect, asks for nothing, or is refused by name."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -28,6 +28,7 @@ MAX_STOPS = 4
 MAX_TOP_LOGPROBS = 20
 INT64 = 2**63
 JSON_KINDS = {NoneType: "null", bool: "boolean", int: "number", str: "string", list: "array", dict: "object"}
+NOTHING_FETCHED: Mapping[str, str] = {}
 ANY_OBJECT = '{"type": "object"}'
 
 
@@ -263,9 +264,11 @@ class Request(Strict):
         """The messages as an engine renders them: an image is a part `{"type": "image"}`."""
         return [{"role": turn.role, "content": [_rendered(part) for part in turn.parts]} for turn in self.turns()]
 
-    def plain(self) -> tuple[dict[str, Any], ...]:
-        """The messages as another server takes them: roles, text and the images as sent."""
-        return tuple({"role": turn.role, "content": [_sent(part) for part in turn.parts]} for turn in self.turns())
+    def plain(self, fetched: Mapping[str, str] = NOTHING_FETCHED) -> tuple[dict[str, Any], ...]:
+        """The messages as another server takes them: roles, text and the images as sent, or as `fetched` from there."""
+        return tuple(
+            {"role": turn.role, "content": [_sent(part, fetched) for part in turn.parts]} for turn in self.turns()
+        )
 
     def images(self) -> Iterator[ImageSource]:
         """The images in the order of their parts."""
@@ -276,8 +279,10 @@ def _rendered(part: str | ImageSource) -> dict[str, Any]:
     return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
 
 
-def _sent(part: str | ImageSource) -> dict[str, Any]:
-    return _rendered(part) if isinstance(part, str) else {"type": "image_url", "image_url": {"url": part.url}}
+def _sent(part: str | ImageSource, fetched: Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(part, str):
+        return _rendered(part)
+    return {"type": "image_url", "image_url": {"url": fetched.get(part.url, part.url)}}
 
 
 def goes_with(field: str, *, told: str | None = None) -> AfterValidator:

@@ -5,10 +5,12 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import uvicorn
 from fastapi import FastAPI
 
+from server.connection import Connection
 from server.service import Service
 from swires.errors import EngineError
 
@@ -58,7 +60,7 @@ async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], No
 
     config = uvicorn.Config(
         app,
-        http="h11",  # bounds the size of headers, which httptools does not
+        http=Connection,
         ws="none",
         lifespan="off",  # entered below, so that an error in it is raised
         log_config=None,
@@ -87,6 +89,10 @@ def _on_signal(stop: Callable[[], None]) -> Generator[None, None, None]:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def is_loopback(sock: socket.socket) -> bool:
+    return ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def bound(host: str, port: int) -> socket.socket:

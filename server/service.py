@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from server.callers import Callers
+from server.fetch import Fetcher
 from server.metrics import Metrics
 from server.serving_engine import ServingEngine
 from server.settings import Settings
@@ -23,7 +25,10 @@ class Service:
     scheduler: Scheduler
     metrics: Metrics
     lengths: Mapping[Stage, float]  # the usual tokens of each stage, where they have been measured
+    callers: Callers
+    fetcher: Fetcher
     gate: asyncio.Semaphore  # held while a request is read and rendered, each of which may take much memory
+    rendering: asyncio.Semaphore  # held while its images are decoded, which take the most
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property

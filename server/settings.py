@@ -1,6 +1,6 @@
 """Settings of the server and of who asks it: options, else SWIRES_* variables. Nothing else reads the environment."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr
@@ -31,6 +31,22 @@ class Settings(BaseSettings):
     served_name: str | None = Field(None, description="model name for clients; by default the last part of --model")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+    api_keys: Path | None = Field(
+        None, description="file of the keys that requests must bring, made by `swires new-key`; read again on change"
+    )
+    allow_no_keys: bool = Field(
+        False, description="true to let anybody ask who reaches a --host that is not this machine alone"
+    )
+    open_metrics: bool = Field(False, description="true to answer /metrics without a key")
+    max_key_searches: int | None = Field(
+        None, ge=1, description="searches that one key may have at once; more are answered with 429"
+    )
+    max_key_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="tokens that the searches of one key may take in a minute; more are answered with 429",
+    )
 
     engine: EngineName = Field(
         "vllm",
@@ -100,6 +116,9 @@ class Settings(BaseSettings):
     max_images: int = Field(1, ge=1, description="greatest number of images in a request")
     max_image_mib: int = Field(16, ge=1, description="greatest size of one encoded image in MiB")
     max_image_pixels: int = Field(32_000_000, ge=1, description="greatest number of pixels in one image")
+    allow_image_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (), description="hosts that images are fetched from, as a.org,b.org; by default none"
+    )
     reasoning_content: bool = Field(
         False, description="true to tell the earlier stages as reasoning_content too, as other servers name them"
     )
@@ -109,6 +128,19 @@ class Settings(BaseSettings):
     @property
     def name(self) -> str:
         return self.served_name or PurePath(self.model).name
+
+
+class NewKey(BaseSettings):
+    """What `swires new-key` makes."""
+
+    model_config = SettingsConfigDict(env_prefix="SWIRES_", env_ignore_empty=True, frozen=True)
+
+    label: str = Field(description="what the log calls it")
+    api_keys: Path = Field(description="file to append its hash to, which is made if there is none")
+    searches: int | None = Field(None, ge=1, description="searches that it may have at once; by default the server's")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="tokens that its searches may take in a minute; by default the server's"
+    )
 
 
 class AskSettings(BaseSettings):

@@ -21,11 +21,13 @@ Message: TypeAlias = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A rendered prompt with its images. `prompt` is the engine's own form of it, opaque to the search; `messages` are
-    the client's, images as sent, for scorers that ask another model."""
+    the client's, images as sent, for scorers that ask another model. Problems of another `cache_salt` share nothing in
+    the engine's caches."""
 
     prompt: object
     num_prompt_tokens: int
     messages: tuple[Message, ...] = field(default=(), repr=False)
+    cache_salt: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,12 @@ class Rendered:
     def then(self, prefix: tuple[int, ...]) -> "Rendered":
         return replace(self, token_ids=self.token_ids + prefix)
 
+    def apart(self, cache_salt: str | None) -> "Rendered":
+        """Known to the core's caches, of keys and values and of images, under names that others do not have."""
+        if cache_salt is None:
+            return self
+        return replace(self, whole=_salted(self.whole, cache_salt), light=_salted(self.light, cache_salt))
+
 
 def engine_options(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse vLLM's command-line engine options into keywords of `VllmEngine`. Raises EngineError in one line."""
@@ -463,6 +469,13 @@ def memory_beside(share: float) -> tuple[dict[str, float], dict[str, float]]:
     return {"gpu_memory_utilization": share}, {"gpu_memory_utilization": USED_MEMORY - share}
 
 
+def _salted(inputs: Mapping[str, Any], cache_salt: str) -> Mapping[str, Any]:
+    hashes = {
+        modality: [f"{cache_salt}-{each}" for each in those] for modality, those in inputs.get("mm_hashes", {}).items()
+    }
+    return {**inputs, "cache_salt": cache_salt} | ({"mm_hashes": hashes} if hashes else {})
+
+
 def _structure(stage: Stage, sampling: Sampling) -> StructuredOutputsParams | None:
     """Of which the closing tag is a part: a token that stops a request is let through at its end alone, as is the one
     that ends any text, which some models prefer to the tag."""
@@ -473,7 +486,7 @@ def _structure(stage: Stage, sampling: Sampling) -> StructuredOutputsParams | No
 
 def _continued(problem: Problem, prefix: tuple[int, ...]) -> Rendered:
     assert isinstance(problem.prompt, Rendered)
-    return problem.prompt.then(prefix)
+    return problem.prompt.apart(problem.cache_salt).then(prefix)
 
 
 @contextmanager

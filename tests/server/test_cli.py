@@ -89,6 +89,18 @@ def test_a_place_that_cannot_be_listened_on_is_one_line(capsys: pytest.CaptureFi
     assert told.startswith("swires: cannot listen on no.such.host.invalid")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_open_door_is_refused_unless_told(capsys: pytest.CaptureFixture[str], checkpoint: Path, host: str) -> None:
+    status, told = run(capsys, "serve", "--model", str(checkpoint), "--host", host, "--port", "0")
+    assert (status, told.count("\n")) == (1, 1)
+    assert told.startswith(f"swires: --host: {host} is not this machine alone: give --api-keys FILE")
+
+
+def test_a_file_of_keys_is_read_before_anything_starts(capsys: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+    status, told = run(capsys, "serve", "--model", str(checkpoint), "--port", "0", "--api-keys", "no/such")
+    assert (status, told) == (1, "swires: no/such: No such file or directory\n")
+
+
 def test_a_broken_swires_json_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text('{"stages": {"tags": "none"}}')
     status, told = run(capsys, "serve", "--model", str(tmp_path))
