@@ -72,7 +72,12 @@ async def asking(engine: "VllmEngine", model: Path) -> AsyncIterator[Any]:
         yield ask
 
 
-@pytest.mark.parametrize("family", IMAGE_TOKENS)
+FAMILIES = [
+    pytest.param(family, marks=[] if family in ("idefics3", "qwen2_5_vl") else pytest.mark.slow) for family in IMAGE_TOKENS
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 async def test_what_was_trained_is_served(family: str, tmp_path: Path, start_vllm: "StartVllm") -> None:
     model = calibrated(exported(family, tmp_path, steps=oldest.STEPS))
     check_folder(model)

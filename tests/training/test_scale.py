@@ -104,6 +104,7 @@ def test_two_processes_with_fsdp_reach_the_losses_of_one_also_when_killed(
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-4
 
 
+@pytest.mark.slow
 def test_two_processes_with_fsdp_run_as_the_configs_have_it(train: Train, unbroken: Path, tmp_path: Path) -> None:
     """In bf16, layers computed twice, a tower frozen, held-out problems answered by both."""
     told = "train.per_device_train_batch_size=2 train.bf16=true train.gradient_checkpointing=true model.frozen=[vision]"
@@ -118,6 +119,7 @@ def test_two_processes_with_fsdp_run_as_the_configs_have_it(train: Train, unbrok
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
+@pytest.mark.slow
 def test_two_processes_with_fsdp_learn_the_adapters_of_one(train: Train, tmp_path: Path) -> None:
     told = ("model.lora={r: 4, lora_alpha: 8}", "train.max_steps=2")
     _succeed(train(tmp_path / "one", "one_process", *told))

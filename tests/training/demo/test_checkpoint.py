@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SEED, COUNT = 31_337, 48
+SEED, COUNT = 31_337, 24
 
 
 @pytest.fixture(scope="module")
@@ -84,5 +84,5 @@ async def test_the_verifier_ranks_right_reasonings_above_wrong_ones(
             reasoning = parse(trajectory.text)[-1]
             scores[is_true(example, Stage.REASONING, reasoning.text)].append(score)
     pairs = list(itertools.product(scores[True], scores[False]))
-    assert len(pairs) > 500
+    assert len(pairs) > 250
     assert sum(right > wrong for right, wrong in pairs) / len(pairs) > 0.8  # the area under the ROC curve
