@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from server.engine.vllm_engine import VllmEngine
 
     StartVllm: TypeAlias = Callable[..., AbstractAsyncContextManager[VllmEngine]]
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # more of torch's threads than cores are free spin, waiting for each other
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("any machine")

@@ -267,6 +267,7 @@ class VllmEngine:
             spaces_between_special_tokens=False,
             output_kind=RequestOutputKind.DELTA,
             stream_interval=1 if live else TOKENS_PER_CHUNK,
+            skip_clone=True,
         )
 
     async def check_schema(self, schema: str) -> None:

@@ -72,9 +72,8 @@ async def asking(engine: "VllmEngine", model: Path) -> AsyncIterator[Any]:
         yield ask
 
 
-FAMILIES = [
-    pytest.param(family, marks=[] if family in ("idefics3", "qwen2_5_vl") else pytest.mark.slow) for family in IMAGE_TOKENS
-]
+USUAL = ("idefics3", "qwen2_5_vl")
+FAMILIES = [pytest.param(each, marks=[] if each in USUAL else pytest.mark.slow) for each in IMAGE_TOKENS]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
