@@ -17,7 +17,7 @@ RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
 SUITES := .venv-suites
 RIVALS := .venv-bench
 
-.PHONY: help serve test check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload clean
+.PHONY: help serve test test-slow check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -27,8 +27,11 @@ help: ## list the commands
 serve: $(SERVING) ## serve the checkpoint MODEL on vLLM at HOST:PORT
 	$(BIN)/swires serve --model $(MODEL) --host $(HOST) --port $(PORT)
 
-test: $(EVERYTHING) ## run every test, those on real vLLM included
+test: $(EVERYTHING) ## run the tests, those on real vLLM included
 	$(BIN)/python -m pytest
+
+test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train; five minutes
+	$(BIN)/python -m pytest -m slow
 
 check: $(EVERYTHING) ## formatter, linter, types
 	$(BIN)/ruff format --check
