@@ -34,11 +34,11 @@ class Share:
         """See `Caller.place`."""
         self._drain(limits)
         if limits.searches is not None and self._searches >= limits.searches:
-            raise _too_much(f"this key may have {limits.searches} searches at once", retry_after_s=1)
+            raise over_share(f"this key may have {limits.searches} searches at once", retry_after_s=1)
         rate = limits.tokens_per_minute
         if rate is not None and self._tokens >= rate:
             wait_s = math.ceil((self._tokens - rate) * MINUTE_S / rate)
-            raise _too_much(f"this key may use {rate} tokens a minute", retry_after_s=max(1, wait_s))
+            raise over_share(f"this key may use {rate} tokens a minute", retry_after_s=max(1, wait_s))
         self._searches += 1
         try:
             yield
@@ -120,18 +120,18 @@ class Callers:
             return self._anybody
         scheme, _, secret = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not secret:
-            raise _unknown("a key is needed: Authorization: Bearer KEY")
+            raise unknown("a key is needed: Authorization: Bearer KEY")
         key = self._keys.find(secret.strip())
         if key is None:
-            raise _unknown("this key is not known")
+            raise unknown("this key is not known")
         limits = Limits(key.searches or self._limits.searches, key.tokens_per_minute or self._limits.tokens_per_minute)
         salt = hmac.digest(self._secret, key.digest, "sha256").hex()
         return Caller(key.label, salt, limits, self._shares.setdefault(key.label, Share()))
 
 
-def _unknown(message: str) -> Refused:
+def unknown(message: str) -> Refused:
     return Refused(message, status=401, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
-def _too_much(message: str, *, retry_after_s: int) -> Refused:
+def over_share(message: str, *, retry_after_s: int) -> Refused:
     return Refused(message, status=429, code="rate_limit_exceeded", headers={"Retry-After": str(retry_after_s)})

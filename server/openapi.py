@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
 from server import __version__, answers, sample
+from server.callers import over_share, unknown
 from server.errors import Refused, failure
 from server.facts import Json
 from server.responses_schemas import ResponsesRequest
@@ -36,6 +37,7 @@ FAILURES: Mapping[int, tuple[str, Exception]] = {
         "A field is not as it has to be; `param` names it.",
         Refused("n: Input should be greater than or equal to 1", param="n", code="greater_than_equal"),
     ),
+    401: ("The server asks for a key, and this is none that it knows.", unknown("this key is not known")),
     404: (
         "There is no such model.",
         Refused("model: there is no such model; there are demo", status=404, param="model", code="model_not_found"),
@@ -44,6 +46,11 @@ FAILURES: Mapping[int, tuple[str, Exception]] = {
     413: ("The body or an image is too large.", Refused("a request may have at most 33554432 bytes", status=413)),
     415: ("The body is not JSON, or an image is of another kind.", Refused("the content type must be ...", status=415)),
     422: ("An image cannot be used.", Refused("the image cannot be decoded", status=422, code="invalid_image")),
+    429: (
+        "This key is over its share of searches or tokens; others are served.",
+        over_share("this key may have 4 searches at once", retry_after_s=1),
+    ),
+    431: ("The head of the request has too many headers or bytes.", Refused("the head of a request ...", status=431)),
     500: ("The engine failed on this request.", EngineError("")),
     503: (
         "The server is full, starting or stopping; the same request may be sent again.",
@@ -97,9 +104,10 @@ def document(model: str) -> Json:
             "/ready": {"get": _probe("Whether a request would be served", "not_ready")},
             "/metrics": {"get": _reading("Metrics for Prometheus", _text(CONTENT_TYPE_LATEST, told["metrics"]))},
             "/openapi.json": {"get": _reading("This document", {"application/json": {"schema": {"type": "object"}}})},
-            "/": {"get": _reading("The playground", {"text/html": {"schema": STRING}})},
+            "/": {"get": _reading("The playground", {"text/html": {"schema": STRING}}, keyed=False)},
         },
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "security": [{}, {"key": []}],
     }
 
 
@@ -112,8 +120,9 @@ def _search(summary: str, asked: Json, answer: Json) -> Json:
     }
 
 
-def _reading(summary: str, answer: Json) -> Json:
-    return {"summary": summary, "responses": {"200": {"description": summary, "content": answer}}}
+def _reading(summary: str, answer: Json, *, keyed: bool = True) -> Json:
+    failures = {"401": _failure(*FAILURES[401])} if keyed else {}
+    return {"summary": summary, "responses": {"200": {"description": summary, "content": answer}, **failures}}
 
 
 def _probe(summary: str, code: str) -> Json:

@@ -39,8 +39,10 @@ def test_every_route_is_told(document: Json) -> None:
 def test_every_search_tells_all_failures(document: Json) -> None:
     for path in ("/v1/chat/completions", "/v1/responses"):
         told = document["paths"][path]["post"]["responses"]
-        assert set(told) == {"200", "400", "404", "408", "413", "415", "422", "500", "503", "504"}
-        assert "Retry-After" in told["503"]["headers"]
+        assert set(told) == {
+            *("200", "400", "401", "404", "408", "413", "415", "422", "429", "431", "500", "503", "504")
+        }
+        assert all("Retry-After" in told[status]["headers"] for status in ("429", "503"))
         for status, answer in told.items():
             if status != "200":
                 answers.ErrorAnswer.model_validate(answer["content"]["application/json"]["example"])

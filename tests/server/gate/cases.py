@@ -18,7 +18,7 @@ from PIL import Image
 from tests.server.client import chat, image_url
 
 DEEP = 100_000
-TEXT_ONLY = {"messages": [{"role": "user", "content": "How many?"}]}
+TEXT_ONLY = [{"role": "user", "content": "How many?"}]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ def text_with(text: str) -> bytes:
 RED = saved(Image.new("RGB", (8, 8), "red"))
 BOMB = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(70_000_000), 9))
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+NO_LISTS: tuple[Any, ...] = ([], {}, "x", None)
+NO_CONTENTS: tuple[Any, ...] = (3, None, [])
 NOT_JSON: dict[str, str] = {"Content-Type": "text/plain"}
 
 CASES = (
@@ -118,16 +120,16 @@ CASES = (
     sent(16, 404, "model", model="gpt"),
     sent(16, 404, "model", model="x" * 100_000),
     raw(17, b'{"model": "demo"}', param="messages"),
-    *(sent(17, 400, "messages", messages=value) for value in ([], {}, "x", None)),
+    *(sent(17, 400, "messages", messages=value) for value in NO_LISTS),
     sent(17, 400, "messages[0]", messages=["x"]),
     asking(18, 400, "messages[0]", "x", role="tool"),
     asking(18, 400, "messages", "x", role="assistant"),
     asking(18, 400, "messages", "x", role="system"),
-    *(asking(19, 400, "messages[0].content", content) for content in (3, None, [])),
+    *(asking(19, 400, "messages[0].content", content) for content in NO_CONTENTS),
     asking(19, 400, "messages[0].content[0]", [{"type": "input_audio"}]),
     asking(19, 400, "messages[0].content[0].image_url", [{"type": "image_url"}]),
     asking(20, 400, "messages[0].content[1].image_url.url", chat()["messages"][0]["content"][:1] * 2),
-    sent(21, 200, **TEXT_ONLY),
+    sent(21, 200, messages=TEXT_ONLY),
     *(showing(22, 400, url) for url in ("data:image/png;base64,@", "data:image/png;base64,", "data:image/png", "")),
     showing(22, 400, "data:image/png,abc"),
     raw(22, json.dumps(chat(user="x" * 2**20)).encode(), 413),
