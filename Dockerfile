@@ -1,5 +1,5 @@
-# docker build --target cpu -t swires:cpu .     docker run -p 8000:8000 swires:cpu
-# docker build --target gpu -t swires:gpu .     docker run -p 8000:8000 --gpus all swires:gpu --model MODEL --host 0.0.0.0
+# docker build --target cpu -t swires:cpu .     docker run -p 127.0.0.1:8000:8000 -e SWIRES_ALLOW_NO_KEYS=true swires:cpu
+# docker build --target gpu -t swires:gpu .     docker run -p 8000:8000 --gpus all -v DIR:/keys -e SWIRES_API_KEYS=/keys/swires swires:gpu --model MODEL --host 0.0.0.0
 FROM python:3.12-slim AS base
 # vLLM compiles kernels when it starts, and binds its threads to memory nodes.
 RUN apt-get update \
@@ -9,7 +9,6 @@ WORKDIR /app
 # The dependencies are a layer of their own: the packages are empty here, the code comes with the last layer.
 COPY pyproject.toml ./
 COPY deploy/install.py deploy/torchvision_without_cuda.py deploy/
-COPY deploy/locks deploy/locks
 RUN for package in swires server training; do mkdir $package && touch $package/__init__.py; done
 ENV PATH=/opt/swires/bin:$PATH PIP_NO_CACHE_DIR=1
 
