@@ -9,6 +9,7 @@ WORKDIR /app
 # The dependencies are a layer of their own: the packages are empty here, the code comes with the last layer.
 COPY pyproject.toml ./
 COPY deploy/install.py deploy/torchvision_without_cuda.py deploy/
+COPY deploy/locks deploy/locks
 RUN for package in swires server training; do mkdir $package && touch $package/__init__.py; done
 ENV PATH=/opt/swires/bin:$PATH PIP_NO_CACHE_DIR=1
 
