@@ -14,6 +14,10 @@ from server.errors import Refused
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
 MIN_SIDE = 2
 MAX_ASPECT = 100
+MAX_SCANS = 64
+"""Of a progressive JPEG, which has some ten: 40 bytes make one more, and each is decoded over all pixels."""
+
+SCAN = b"\xff\xda"
 _decoders = ThreadPoolExecutor(2, thread_name_prefix="decode-image")
 
 
@@ -57,6 +61,8 @@ def _decoded(source: ImageSource, limits: ImageLimits) -> Image.Image:
     try:
         with Image.open(BytesIO(data), formats=tuple(FORMATS.values())) as image:
             _check_size(image, limits.max_pixels, source.param)
+            if image.format in ("JPEG", "MPO") and data.count(SCAN) > MAX_SCANS:
+                raise Refused("the image has too many scans", status=422, param=source.param, code="invalid_image")
             return _rgb(image)
     except Refused:
         raise

@@ -112,6 +112,14 @@ async def test_too_many_pixels_are_refused_from_the_header(side: int) -> None:
     assert (refused.status, refused.code) == (400, "image_too_large")
 
 
+async def test_a_jpeg_that_is_decoded_over_and_over_is_422() -> None:
+    data = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    begin, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    scan = data[begin:end]
+    assert await loaded(url(data[:end] + 20 * scan + data[end:], "image/jpeg"))
+    assert (await refusal(url(data[:end] + 1000 * scan + data[end:], "image/jpeg"))).status == 422
+
+
 async def test_transparent_parts_are_white() -> None:
     (image,) = await loaded(url(encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 0)))))
     assert image.getpixel((0, 0)) == (255, 255, 255)
