@@ -78,6 +78,14 @@ class Rendered:
     token_ids: tuple[int, ...]
     num_tokens: int
     pictures: tuple[Picture, ...]
+    cache_salt: str | None = None
+
+    def apart(self, cache_salt: str | None) -> "Rendered":
+        """Known to the servers' caches, of keys and values and of images, under names that others do not have."""
+        if cache_salt is None:
+            return self
+        pictures = (replace(picture, name=f"{cache_salt}-{picture.name}") for picture in self.pictures)
+        return replace(self, pictures=tuple(pictures), cache_salt=cache_salt)
 
     def then(self, prefix: Sequence[int]) -> "Rendered":
         return replace(self, token_ids=(*self.token_ids, *prefix), num_tokens=self.num_tokens + len(prefix))
@@ -406,8 +414,9 @@ class HttpEngine:
     def _body(self, prompt: Rendered, params: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
         pictures = [picture.part(whole=whole) for picture in prompt.pictures]
         images = {"content_parts": pictures} if pictures else {}
+        salt = {} if prompt.cache_salt is None else {"cache_salt": prompt.cache_salt}
         given = {name: value for name, value in params.items() if value is not None}
-        return {"model": self._served_name, "token_ids": prompt.token_ids, "sampling_params": given, **images}
+        return {"model": self._served_name, "token_ids": prompt.token_ids, "sampling_params": given, **images, **salt}
 
     async def _events(self, body: Mapping[str, Any], key: str) -> AsyncGenerator[dict[str, Any], None]:
         self.num_running += 1
@@ -552,7 +561,7 @@ def _part(picture: Picture) -> dict[str, Any]:
 
 def _rendered(problem: Problem) -> Rendered:
     assert isinstance(problem.prompt, Rendered)
-    return problem.prompt
+    return problem.prompt.apart(problem.cache_salt)
 
 
 def _tokenizer(model: str) -> Tokenizer:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from server.engine import http_engine
-from server.engine.http_engine import SEARCH_KEY, HttpEngine
+from server.engine.http_engine import SEARCH_KEY, HttpEngine, Picture, Rendered
 from server.in_process import InProcess
 from swires.errors import EngineError
 from swires.stages import Stage
@@ -55,10 +56,11 @@ async def _stream(places: range, lost: int | None) -> AsyncIterator[bytes]:
         yield f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
 
 
-async def drawn(checkpoint: Path, servers: Servers) -> tuple[int, ...]:
+async def drawn(checkpoint: Path, servers: Servers, cache_salt: str | None = None) -> tuple[int, ...]:
     async with HttpEngine(str(checkpoint), "http://servers", transport=servers) as engine:
         servers.asked.clear()
         problem = await engine.render([{"role": "user", "content": "How many?"}], [])
+        problem = replace(problem, cache_salt=cache_salt)
         sampling = Sampling(max_tokens=LENGTH, seed=3)
         async with aclosing(engine.generate(problem, (), stage=Stage.SUMMARY, n=1, sampling=sampling)) as chunks:
             ids = tuple([token async for chunk in chunks for token in chunk.token_ids])
@@ -93,6 +95,19 @@ async def test_all_requests_of_a_search_carry_its_key(checkpoint: Path) -> None:
     await drawn(checkpoint, servers)
     assert (len(servers.asked), len(keys)) == (3, 1)
     assert keys.isdisjoint(request.headers[SEARCH_KEY] for request in servers.asked)
+
+
+@pytest.mark.parametrize("salt", [None, "ann"])
+async def test_a_callers_salt_goes_to_the_servers(checkpoint: Path, salt: str | None) -> None:
+    servers = Servers(lambda request: 3 if request == 1 else None)
+    await drawn(checkpoint, servers, salt)
+    assert [body.get("cache_salt") for body in servers.of_candidates()] == [salt, salt]
+
+
+def test_a_callers_pictures_have_names_of_their_own() -> None:
+    prompt = Rendered("key", (1,), 1, (Picture("data:,", "name"),))
+    names = [prompt.apart(salt).pictures[0].name for salt in (None, "ann", "bob")]
+    assert names == ["name", "ann-name", "bob-name"]
 
 
 async def test_a_server_that_is_not_there_is_one_clear_error(checkpoint: Path) -> None:
