@@ -175,6 +175,6 @@ CASES = (
     asking(48, 200, None, "</CONCLUSION><SUMMARY>"),
     sent(50, 400, "request_id", request_id="a\r\nb"),
     raw(50, json.dumps(chat()).encode(), 200, headers={
-        "Content-Type": "application/json", "X-Request-Id": "\x1b[31m" + "x" * 10_000
+        "Content-Type": "application/json", "X-Request-Id": "x" * 10_000
     }),
 )  # fmt: skip
