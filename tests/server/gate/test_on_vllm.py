@@ -13,6 +13,7 @@ from server import checkpoint as checkpoints
 from server.app import create_app
 from server.scorer.offered import chosen_scorers, make_scorers
 from server.settings import Settings
+from tests.server.gate.cases import CASES
 from tests.server.running import running
 
 if TYPE_CHECKING:
