@@ -25,8 +25,8 @@ asks without one.
 
 The server at --url is asked or, with --model, one in this process; after `--` come vLLM's own engine options."""
 
-NEW_KEY = """Make a key for `swires serve --api-keys FILE`. It is printed once; the file gets its hash alone, and a running
-server reads it at the next request. To take a key away, remove its line."""
+NEW_KEY = """Make a key for `swires serve --api-keys FILE`. It is printed once; the file gets its hash alone, and a
+running server reads it at the next request. To take a key away, remove its line."""
 
 CALIBRATE = """Measure the mean and the deviation of each scorer for each stage, and write them into the checkpoint's
 swires.json, from which the server reads them. A reward model is a scorer too, where one is named.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 REMEDY = "`python -m training export` writes a whole folder"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
-OTHER_WEIGHTS = ("*.bin", "*.pt", "*.gguf")
-"""Which the engine may know how to read."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+"""Weights that run code of their own as they are read."""
 
 
 def check_folder(folder: Path) -> None:
@@ -40,8 +40,10 @@ def _check_config(folder: Path) -> None:
 def _check_weights(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     files = _indexed(index) if index.exists() else sorted(folder.glob("*.safetensors"))
-    if not files and not any(any(folder.glob(pattern)) for pattern in OTHER_WEIGHTS):
-        raise CheckpointError(f"{folder} has no weights: {REMEDY}")
+    if not files and any(any(folder.glob(pattern)) for pattern in PICKLES):
+        raise CheckpointError(f"{folder} has its weights in pickles, which may run code: save them as safetensors")
+    if not files:
+        raise CheckpointError(f"{folder} has no model.safetensors: {REMEDY}")
     for file in files:
         _check_whole(file)
 

@@ -60,13 +60,18 @@ def with_edit(name: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[
     return lambda folder: edited(folder / name, edit)
 
 
+def pickle_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
 DEFECTS: list[tuple[str, Callable[[Path], object]]] = [
     ("has no config.json: `python -m training export` writes", without("config.json")),
     ("config.json is no JSON: ", garbled("config.json", "{")),
     ("config.json is no JSON object", garbled("config.json", "[]")),
     ("names no model_type", garbled("config.json", "{}")),
     ("holds adapters of a model: `python -m training export` merges", leave_adapters),
-    ("has no weights", without("model.safetensors")),
+    ("has no model.safetensors", without("model.safetensors")),
+    ("has its weights in pickles, which may run code", pickle_weights),
     ("model.safetensors is broken or cut short", cut_short),
     ("model.safetensors is broken or cut short", garbled("model.safetensors", "")),
     ("model-00002-of-00002.safetensors is missing", lose_a_shard),
