@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
 from server import sample
 from server.checkpoint import FILE_NAME, Checkpoint, save
@@ -215,7 +216,7 @@ def test_a_scorer_that_is_not_there_is_told_before_the_engine_starts(
     save(str(tmp_path), Checkpoint.model_validate({"calibration": {"reward_model": CALIBRATED}}))
     for name, content in (("config.json", '{"model_type": "x"}'), ("chat_template.jinja", ""), ("tokenizer.model", "")):
         (tmp_path / name).write_text(content)
-    (tmp_path / "model.bin").touch()
+    save_file({}, tmp_path / "model.safetensors")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     serve = (sys.executable, "-m", "server", "serve", "--model", str(tmp_path), "--port", "0")
