@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Annotated, TypeVar
 
@@ -29,6 +29,7 @@ from server.scorer.by_stage import ByStage
 from server.service import Service
 from server.settings import MIB, Settings
 from server.sse import EventStream
+from swires.admission import Turn
 from swires.errors import InvalidPlan, Overloaded
 from swires.estimate import estimate
 from swires.events import Event, SearchFinished
@@ -64,26 +65,34 @@ async def _scraper(request: Request, service: TheService) -> None:
         await _caller(request, service)
 
 
+async def _held() -> AsyncGenerator[ExitStack, None]:
+    """What a request holds until its response has been sent."""
+    with ExitStack() as held:
+        yield held
+
+
 TheCaller = Annotated[Caller, Depends(_caller)]
+Held = Annotated[ExitStack, Depends(_held)]
 
 keyed = APIRouter(dependencies=[Depends(_caller)])
 """With a key, where there are any."""
 
 
 @keyed.post("/v1/chat/completions")
-async def chat_completions(request: Request, service: TheService, caller: TheCaller) -> Response:
-    return await _answered(request, service, caller, ChatRequest, _chat_reply)
+async def chat_completions(request: Request, service: TheService, caller: TheCaller, held: Held) -> Response:
+    return await _answered(request, service, caller, held, ChatRequest, _chat_reply)
 
 
 @keyed.post("/v1/responses")
-async def responses(request: Request, service: TheService, caller: TheCaller) -> Response:
-    return await _answered(request, service, caller, ResponsesRequest, _response_reply)
+async def responses(request: Request, service: TheService, caller: TheCaller, held: Held) -> Response:
+    return await _answered(request, service, caller, held, ResponsesRequest, _response_reply)
 
 
 async def _answered(
     request: Request,
     service: Service,
     caller: Caller,
+    held: ExitStack,
     kind: type[Kind],
     make_reply: Callable[[Kind, Facts, Settings], Reply],
 ) -> Response:
@@ -92,8 +101,7 @@ async def _answered(
         asked = await _checked(request, service, kind)
         choice = choose(asked, service.settings, service.scorers)
         limits = budget(choice, asked, service.settings)
-        if not asked.swires.dry_run:
-            _check_room(choice, service)
+        turn = None if asked.swires.dry_run else held.enter_context(_turn(choice, service))
         problem = await _rendered(asked, service, caller)
     plan = search_plan(
         problem, choice.policy, limits, asked, service.settings, max_model_len=service.engine.max_model_len
@@ -109,7 +117,7 @@ async def _answered(
     reply = make_reply(asked, facts, service.settings)
     if asked.swires.dry_run:
         return await _dry_run(plan, reply, service, stream=bool(asked.stream))
-    searching = service.scheduler.run(plan, _scorer(choice, service))
+    searching = service.scheduler.run(plan, _scorer(choice, service), turn)
     watched = service.metrics.watched(searching, policy=plan.policy.name, preset=choice.preset)
     events = caller.counted(watched, problem)
     if asked.stream:
@@ -233,10 +241,13 @@ def _parsed(body: bytes) -> object:
         return None
 
 
-def _check_room(choice: Choice, service: Service) -> None:
-    """Raises Overloaded before the work of decoding and rendering; the search itself may still find the line full."""
+def _turn(choice: Choice, service: Service) -> Turn:
+    """Taken before the request is decoded and rendered, so that no such work is for one that is then refused.
+
+    Raises Overloaded.
+    """
     try:
-        service.scheduler.check_room(choice.width)
+        return service.scheduler.join(choice.width)
     except Overloaded:
         service.metrics.turned_away(policy=choice.policy.name, preset=choice.preset)
         raise

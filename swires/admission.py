@@ -2,16 +2,31 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 
-@dataclass(eq=False, slots=True)
 class Turn:
-    cost: int
-    called: asyncio.Future[Exception | None]
-    holds: bool = False
+    """A place in a line, then `cost` of its capacity, until it is left, which it may be more than once."""
+
+    def __init__(self, line: "Line", cost: int) -> None:
+        self.cost = cost
+        self.holds = False
+        self.called: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._line = line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._line.leave(self)
+
+    async def come(self) -> None:
+        """Wait until it holds its share. Raises what it was dismissed with."""
+        if refusal := await self.called:
+            raise refusal
 
 
 class Line:
@@ -19,6 +34,7 @@ class Line:
 
     def __init__(self, capacity: int) -> None:
         self.free = capacity
+        self.num_holding = 0
         self._waiting: deque[Turn] = deque()
 
     def __len__(self) -> int:
@@ -32,21 +48,23 @@ class Line:
     def would_wait(self, cost: int) -> bool:
         return bool(self._waiting) or cost > self.free
 
-    @asynccontextmanager
-    async def share(self, cost: int) -> AsyncGenerator[None, None]:
-        """Wait for `cost` of the capacity, hold it, give it back."""
-        turn = Turn(cost, asyncio.get_running_loop().create_future())
+    def join(self, cost: int) -> Turn:
+        turn = Turn(self, cost)
         self._waiting.append(turn)
         self._call()
-        try:
-            if refusal := await turn.called:
-                raise refusal
-            yield
-        finally:
-            self._leave(turn)
+        return turn
+
+    def leave(self, turn: Turn) -> None:
+        if turn.holds:
+            turn.holds = False
+            self.num_holding -= 1
+            self.free += turn.cost
+        elif turn in self._waiting:
+            self._waiting.remove(turn)
+        self._call()
 
     def dismiss(self, error: Exception) -> None:
-        """Raise `error` from every `share` that still waits."""
+        """Raise `error` from every turn that still waits."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.called.done():
@@ -57,12 +75,6 @@ class Line:
             turn = self._waiting.popleft()
             if not turn.called.done():  # else it has been cancelled and is about to leave
                 turn.holds = True
+                self.num_holding += 1
                 self.free -= turn.cost
                 turn.called.set_result(None)
-
-    def _leave(self, turn: Turn) -> None:
-        if turn.holds:
-            self.free += turn.cost
-        elif turn in self._waiting:
-            self._waiting.remove(turn)
-        self._call()

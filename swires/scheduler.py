@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator
 
-from swires.admission import Line
+from swires.admission import Line, Turn
 from swires.errors import Overloaded
 from swires.events import Emit, Event
 from swires.plan import SearchPlan
@@ -35,7 +35,7 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        return len(self._tasks) - len(self._line)
+        return self._line.num_holding
 
     @property
     def num_waiting(self) -> int:
@@ -45,13 +45,24 @@ class Scheduler:
     def draining(self) -> bool:
         return self._draining
 
-    async def run(self, plan: SearchPlan, scorer: Scorer) -> AsyncGenerator[Event, None]:
-        """The events of one search. Closing this cancels the search.
+    def join(self, width: int) -> Turn:
+        """The turn of a search of this width, for whoever has yet to render its plan: to be left whatever happens.
+
+        Raises Overloaded.
+        """
+        self._check_open()
+        cost = self._cost(width)
+        if len(self._line) >= self._max_waiting and self._line.would_wait(cost):
+            raise self._refusal("too many searches")
+        return self._line.join(cost)
+
+    async def run(self, plan: SearchPlan, scorer: Scorer, turn: Turn | None = None) -> AsyncGenerator[Event, None]:
+        """The events of one search, in its `turn` if it has joined the line. Closing this cancels the search.
 
         Raises Overloaded before the first event, or what `search` raises.
         """
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        task = asyncio.create_task(self._search(plan, scorer, events.put_nowait))
+        task = asyncio.create_task(self._search(plan, scorer, events.put_nowait, turn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: events.put_nowait(None))
@@ -63,13 +74,6 @@ class Scheduler:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def check_room(self, width: int) -> None:
-        """Raises Overloaded where a search of this width would be refused at this moment."""
-        if self._draining:
-            raise self._refusal("shutting down")
-        if len(self._line) >= self._max_waiting and self._line.would_wait(self._cost(width)):
-            raise self._refusal("too many searches")
-
     async def drain(self) -> None:
         """Refuse every search that has not begun, wait for those that have."""
         self._draining = True
@@ -77,11 +81,16 @@ class Scheduler:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _search(self, plan: SearchPlan, scorer: Scorer, emit: Emit) -> None:
-        self.check_room(plan.width)
-        async with self._line.share(self._cost(plan.width)):
+    async def _search(self, plan: SearchPlan, scorer: Scorer, emit: Emit, joined: Turn | None) -> None:
+        with joined or self.join(plan.width) as turn:
+            await turn.come()
+            self._check_open()
             result = await search(plan, self._engine, scorer, emit, granted=self._granted(plan))
         self._mean_s += NEWEST_SHARE * (result.seconds - self._mean_s)
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise self._refusal("shutting down")
 
     def _granted(self, plan: SearchPlan) -> int | None:
         """The generations of a search that is admitted now, where the line leaves it fewer than it may need."""

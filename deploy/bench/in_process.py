@@ -106,7 +106,8 @@ class InProcess:
         problem, engine = await self.render(request), Recorded(self.engine)
         (scorer,) = make_scorers(engine, self.checkpoint, ("verifier",)).values()
         plan = SearchPlan(problem, self.policy, Sampling(TEMPERATURE, TOP_P))
-        async with self.line.share(min(plan.width, self.capacity)):
+        with self.line.join(min(plan.width, self.capacity)) as turn:
+            await turn.come()
             result = await search(plan, engine, scorer, note)
         self.trees[request["key"]] = engine.tree
         return {

@@ -697,6 +697,41 @@ async def test_a_request_for_which_there_is_no_room_is_refused_before_its_image_
     assert int(reply.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_of_many_at_once_none_is_rendered_that_is_then_refused(started: Started, stream: bool) -> None:
+    class Slow(FakeEngine):
+        num_rendered = 0
+        may_render = asyncio.Event()
+
+        async def render(self, messages, images):  # type: ignore[no-untyped-def]
+            self.num_rendered += 1
+            await self.may_render.wait()
+            return await super().render(messages, images)
+
+    engine = Slow()
+    engine.may_render.set()
+    async with started(engine, max_candidates=1, max_waiting=2) as app, connect(app) as client:
+        engine.may_render.clear()
+        engine.num_rendered = 0
+        asked = [asyncio.create_task(ask(client, stream=stream)) for _ in range(10)]
+        await turns_until(lambda: sum(task.done() for task in asked) == 7 and engine.num_rendered == 3)
+        engine.may_render.set()
+        statuses = [reply.status_code for reply in await asyncio.gather(*asked)]
+        scheduler = app.state.service.scheduler
+        assert (scheduler.num_running, scheduler.num_waiting) == (0, 0)
+    assert (statuses.count(200), statuses.count(503), engine.num_rendered) == (3, 7, 3)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_proves_invalid_gives_back_its_turn(started: Started, stream: bool) -> None:
+    bad = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    async with started(max_candidates=1, max_waiting=0) as app, connect(app) as client:
+        for _ in range(2):
+            reply = await ask(client, stream=stream, messages=[{"role": "user", "content": bad}])
+            assert reply.status_code == 422
+        assert (await ask(client, stream=stream)).status_code == 200
+
+
 async def test_draining_that_begins_while_a_request_is_rendered(started: Started) -> None:
     class Drains(FakeEngine):
         scheduler: Scheduler | None = None

@@ -24,7 +24,8 @@ class Asker:
         self.task = asyncio.get_running_loop().create_task(self._hold(line))
 
     async def _hold(self, line: Line) -> None:
-        async with line.share(self.cost):
+        with line.join(self.cost) as turn:
+            await turn.come()
             self.holds = True
             try:
                 await self.leave.wait()
@@ -106,6 +107,7 @@ class LineOfAskers(RuleBasedStateMachine):
         assert all(asker.holds for asker in self.holding)
         assert not any(asker.holds for asker in self.waiting)
         assert all(asker.task.cancelled() or not asker.task.exception() for asker in self.gone)
+        assert self.line.num_holding == len(self.holding)
         assert self.line.free == CAPACITY - sum(asker.cost for asker in self.holding)
         assert (len(self.line), self.line.cost) == (len(self.waiting), sum(asker.cost for asker in self.waiting))
         assert all(self.line.would_wait(cost) == bool(self.waiting or cost > self.line.free) for cost in (1, CAPACITY))

@@ -66,8 +66,8 @@ def test_further_answers_take_room_too() -> None:
             found = []
             for width in (1, 2):
                 try:
-                    clients.scheduler.check_room(width)
-                    found.append(True)
+                    with clients.scheduler.join(width):
+                        found.append(True)
                 except Overloaded:
                     found.append(False)
             return found
@@ -144,6 +144,41 @@ def test_nobody_overtakes() -> None:
         assert clients.started == [0]
         await asyncio.gather(*tasks)
         assert clients.started == [0, 1, 2]
+
+    run(main())
+
+
+def test_who_has_joined_the_line_before_rendering_is_served_in_the_order_of_joining() -> None:
+    async def main() -> None:
+        clients = Clients(max_waiting=1)
+        with clients.scheduler.join(3) as turn:
+            tasks = clients.begin(2, 1)
+            await asyncio.sleep(5)
+            assert (clients.started, clients.refused, clients.counts) == ([], [1], (1, 1, 0))
+            plan = SearchPlan(Problem(9, num_prompt_tokens=10), BestOfN(3))
+            async with aclosing(clients.scheduler.run(plan, ScriptedScorer(), turn)) as events:
+                assert isinstance([event async for event in events][-1], SearchFinished)
+            assert clients.counts[:2] == (1, 0)
+        await asyncio.gather(*tasks)
+        assert clients.started == [9, 0]
+
+    run(main())
+
+
+@pytest.mark.parametrize("ahead", [0, CAPACITY])
+def test_a_turn_that_has_not_begun_is_refused_by_draining(ahead: int) -> None:
+    async def main() -> None:
+        clients = Clients()
+        tasks = clients.begin(ahead) if ahead else []
+        await rest()
+        with clients.scheduler.join(2) as turn:
+            await clients.scheduler.drain()
+            plan = SearchPlan(Problem(9, num_prompt_tokens=10), BestOfN(2))
+            with pytest.raises(Overloaded, match="shutting down"):
+                await anext(clients.scheduler.run(plan, ScriptedScorer(), turn))
+        await asyncio.gather(*tasks)
+        assert clients.counts == (0, 0, 0)
+        assert 9 not in clients.started
 
     run(main())
 
