@@ -219,9 +219,8 @@ async def _load(
             for _ in range(options.clients if rate is None else 0):
                 tasks.create_task(load.client())
     client_share = (time.process_time() - own_s) / (time.perf_counter() - load.started)
-    told = summary([each for each in load.answers if each.at_s >= options.warm_up], options.seconds)
     return {
-        **told,
+        **summary([each for each in load.answers if each.at_s >= options.warm_up], options.seconds),
         "health_ms": _percentiles([1000 * each for each in load.probes]),
         "client_core_share": round(client_share, 3),
     }
