@@ -3,6 +3,7 @@
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, TypeAlias
 
 from swires.budget import Limit
@@ -110,7 +111,7 @@ class Trajectory:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        return tuple(token for candidate in self.candidates for token in candidate.token_ids)
+        return tuple(chain.from_iterable(candidate.token_ids for candidate in self.candidates))
 
     @property
     def num_tokens(self) -> int:
