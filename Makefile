@@ -16,8 +16,9 @@ EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py $(wildcard deploy/locks/*.txt)
 SUITES := .venv-suites
 RIVALS := .venv-bench
+ROUTER := .venv-router
 
-.PHONY: help serve test test-slow check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload lock clean
+.PHONY: help serve test test-slow test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -32,6 +33,9 @@ test: $(EVERYTHING) ## run the tests, those on real vLLM included
 
 test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train; five minutes
 	$(BIN)/python -m pytest -m slow
+
+test-router: $(EVERYTHING) $(ROUTER)/.installed ## two vLLM processes behind vllm-router, one killed under load; three minutes
+	$(BIN)/python -m pytest tests/engine/with_router.py
 
 check: $(EVERYTHING) ## formatter, linter, types
 	$(BIN)/ruff format --check
@@ -143,7 +147,7 @@ bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server
 	$(BIN)/python -m deploy.bench.overload
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) $(SUITES) $(RIVALS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(SUITES) $(RIVALS) $(ROUTER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVING): $(RECIPE)
@@ -160,4 +164,8 @@ $(SUITES)/.installed: deploy/suites/install.py $(RECIPE)
 
 $(RIVALS)/.installed: deploy/bench/install.py $(RECIPE)
 	$(PYTHON) -m deploy.bench.install $(RIVALS)
+	@touch $@
+
+$(ROUTER)/.installed: $(RECIPE)
+	$(PYTHON) deploy/install.py $(ROUTER) router
 	@touch $@
