@@ -1,6 +1,8 @@
 """What the engine over HTTP gives beyond the contract: requests that are lost are sent again, all under one key."""
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import prometheus_client
 import pytest
 
 from server.engine import http_engine
@@ -117,3 +120,30 @@ async def test_a_server_that_is_not_there_is_one_clear_error(checkpoint: Path) -
     with pytest.raises(EngineError, match="did not start"):
         async with HttpEngine(str(checkpoint), "http://nowhere", transport=InProcess(nowhere)):
             pass
+
+
+def metric(name: str, label: str = "") -> float:
+    told = prometheus_client.generate_latest().decode()
+    values = re.findall(rf"^vllm:{name}\{{[^\n]*{label}[^\n]*\}} (\S+)$", told, re.MULTILINE)
+    assert values
+    return sum(map(float, values))
+
+
+def ended_by_themselves() -> float:
+    return metric("request_success_total", 'finished_reason="(?:stop|length)"')
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_closed_stream_ends_what_the_server_samples(http_engine: HttpEngine) -> None:
+    problem = await http_engine.render([{"role": "user", "content": "How many?"}], [])
+    before = ended_by_themselves()
+    stream = http_engine.generate(problem, (), stage=Stage.CONCLUSION, n=8, sampling=Sampling(), live=True)
+    async with aclosing(stream) as chunks:
+        async for _ in chunks:
+            if metric("num_requests_running"):
+                break
+    while metric("num_requests_running"):
+        assert ended_by_themselves() - before < 8
+        await asyncio.sleep(0)
+    assert ended_by_themselves() - before < 8
+    assert http_engine.num_running == 0
