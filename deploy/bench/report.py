@@ -18,6 +18,7 @@ from matplotlib import pyplot as plt
 
 Json: TypeAlias = dict[str, Any]
 PERCENTILES = (50, 95, 99)
+COLORS = plt.get_cmap("tab20")
 COLUMNS = {
     "row": "row",
     "clients": "clients",
@@ -131,7 +132,7 @@ def plot(path: Path, rows: Sequence[Json]) -> None:
     for index, name in enumerate(dict.fromkeys(row["row"] for row in rows)):
         of_row = [row for row in rows if row["row"] == name]
         clients = [row["clients"] for row in of_row]
-        style = {"marker": "o", "linestyle": "-" if name.startswith("ours") else "--", "color": f"C{index % 10}"}
+        style = {"marker": "o", "linestyle": "-" if name.startswith("ours") else "--", "color": COLORS(index)}
         left.plot(clients, [row["searches_per_s"] for row in of_row], label=name, **style)
         right.plot(clients, [row["answer_p50_s"] for row in of_row], **style)
     for axes, label in ((left, "searches/s"), (right, "seconds to the answer, median")):
