@@ -226,6 +226,13 @@ async def test_no_string_of_a_bound_conclusion_holds_a_tag(vllm_engine: "VllmEng
         assert not any(tag in text.removesuffix("</CONCLUSION>") for tag in TAGS)
 
 
+async def test_drafts_are_refused(start_vllm: "StartVllm", checkpoint: Path) -> None:
+    drafts = {"method": "ngram", "num_speculative_tokens": 4}
+    with pytest.raises(EngineError, match="leave it out"):
+        async with start_vllm(checkpoint, speculative_config=drafts):
+            raise AssertionError("it has started")
+
+
 async def test_engine_options_are_those_of_vllm() -> None:
     from server.engine.vllm_engine import engine_options
 
