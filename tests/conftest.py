@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -95,8 +96,10 @@ async def http_engine(vllm_engine: "VllmEngine", checkpoint: Path) -> "AsyncIter
     """As `vllm_engine`, which vLLM's own server here puts behind its routes."""
     from server.engine.http_engine import HttpEngine
 
+    level = logging.root.level
     with warnings.catch_warnings(action="ignore"):
         app = await _vllms_server(vllm_engine._llm, checkpoint)
+    logging.root.setLevel(level)  # which vLLM raises
     async with HttpEngine(str(checkpoint), "http://vllm", transport=InProcess(app)) as engine:
         yield engine
 
