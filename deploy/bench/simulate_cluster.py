@@ -22,7 +22,7 @@ Process: TypeAlias = Generator[simpy.Event, Any, None]
 
 MAX_CANDIDATES = 64
 MAX_WAITING = 64
-"""Both as the server has them by default, for each replica."""
+"""For each replica; the first is one that one core of a CPU keeps up with, a quarter of the server's default."""
 RETRY_AFTER_S = 1.0
 ONE_SERVER = 8
 """Most replicas' worth of candidates that one server lets in: more would only lengthen its answers."""
