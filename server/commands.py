@@ -1,6 +1,7 @@
 """What the commands do: start an engine and serve it, ask, measure scorers, or have them judge a stored search."""
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -134,7 +135,7 @@ def _check_who_may(settings: Settings, sock: socket.socket) -> None:
 
 async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, engine_arguments: Sequence[str]) -> None:
     async with _app(settings, known, engine_arguments) as app:
-        await serve(app, sock, partial(_greet, sock, settings))
+        await serve(app, sock, partial(_begin, sock, settings))
 
 
 @asynccontextmanager
@@ -374,6 +375,13 @@ def _log_off_the_terminal() -> Generator[TextIO, None, None]:
         finally:
             sys.stderr.flush()
             os.dup2(stderr.fileno(), 2)
+
+
+def _begin(sock: socket.socket, settings: Settings) -> None:
+    """Whatever has been loaded stays: for the collector to look through it again would hold up all answers at once."""
+    gc.collect()
+    gc.freeze()
+    _greet(sock, settings)
 
 
 def _greet(sock: socket.socket, settings: Settings) -> None:
