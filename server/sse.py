@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
@@ -39,7 +39,8 @@ class EventStream(Response):
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.lines = kept_alive(encoded(chunks), keep_alive_s)
+        self.chunks = chunks
+        self.keep_alive_s = keep_alive_s
         self.failed = failed
         self.last = last
         self.init_headers(HEADERS)
@@ -49,68 +50,65 @@ class EventStream(Response):
             await while_connected(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
-        async with aclosing(self.lines) as lines, aclosing(self._ended(lines)) as rest:
-            head = await anext(lines)
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send(_body(head))
-            async for line in rest:
-                await send(_body(line))
-            await send(_body(b"", more=False))
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        wire = Wire(send, start)
+        async with aclosing(self.chunks) as chunks, wire.kept_alive(self.keep_alive_s):
+            try:
+                async for chunk in chunks:
+                    await wire.write(encode(chunk))
+            except Exception as error:
+                if not wire.started:
+                    raise
+                for chunk in self._failed(error):
+                    await wire.write(encode(chunk))
+        await wire.write(self.last, more=False)
 
-    async def _ended(self, lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """`lines` after the status is out, and what ends them."""
+    def _failed(self, error: Exception) -> Iterable[Mapping[str, object]]:
+        told = failure(error)
+        if told.fault:
+            logger.error("a stream failed", exc_info=error)
+        return self.failed(told)
+
+
+class Wire:
+    """A response in parts, whose `start` goes out with the first."""
+
+    def __init__(self, send: Send, start: Message) -> None:
+        self.started = False
+        self._send = send
+        self._start = start
+        self._turn = asyncio.Lock()
+        self._written_s = 0.0
+
+    async def write(self, line: bytes, *, more: bool = True) -> None:
+        async with self._turn:
+            if not self.started:
+                self.started = True
+                await self._send(self._start)
+            await self._send({"type": "http.response.body", "body": line, "more_body": more})
+        self._written_s = asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def kept_alive(self, keep_alive_s: float) -> AsyncGenerator[None, None]:
+        """A comment goes out whenever nothing else has for so long."""
+        commenting = asyncio.create_task(self._comment(keep_alive_s))
         try:
-            async for line in lines:
-                yield line
-        except Exception as error:
-            told = failure(error)
-            if told.fault:
-                logger.exception("a stream failed")
-            for chunk in self.failed(told):
-                yield encode(chunk)
-        if self.last:
-            yield self.last
+            yield
+        finally:
+            commenting.cancel()
+            await asyncio.gather(commenting, return_exceptions=True)
 
-
-async def encoded(chunks: AsyncGenerator[Mapping[str, object], None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            yield encode(chunk)
-
-
-async def kept_alive(lines: AsyncGenerator[bytes, None], keep_alive_s: float) -> AsyncGenerator[bytes, None]:
-    """`lines`, with a comment whenever none has come for `keep_alive_s` seconds."""
-    arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    async def read() -> None:
-        async with aclosing(lines):
-            async for line in lines:
-                arrived.put_nowait(line)
-
-    reading = asyncio.create_task(read())  # one for all lines, where a task for each would cost CPU
-    reading.add_done_callback(lambda _: arrived.put_nowait(None))
-    try:
-        while (line := await _within(arrived, keep_alive_s)) is not None:
-            yield line
-        reading.result()
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-
-
-async def _within(arrived: asyncio.Queue[bytes | None], keep_alive_s: float) -> bytes | None:
-    try:
-        async with asyncio.timeout(keep_alive_s):
-            return await arrived.get()
-    except TimeoutError:
-        return KEEP_ALIVE
+    async def _comment(self, keep_alive_s: float) -> None:
+        """One timer for all parts, where one for each would cost CPU."""
+        now = asyncio.get_running_loop().time
+        self._written_s = now()
+        while True:
+            await asyncio.sleep(self._written_s + keep_alive_s - now())
+            if now() >= self._written_s + keep_alive_s:
+                await self.write(KEEP_ALIVE)
 
 
 def encode(chunk: Mapping[str, object]) -> bytes:
     """An event has the name that its data has as `type`."""
     name = f"event: {chunk['type']}\n" if "type" in chunk else ""
     return name.encode() + b"data: " + to_json(chunk, inf_nan_mode="null") + b"\n\n"
-
-
-def _body(line: bytes, *, more: bool = True) -> Message:
-    return {"type": "http.response.body", "body": line, "more_body": more}
