@@ -17,8 +17,9 @@ RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py $(
 SUITES := .venv-suites
 RIVALS := .venv-bench
 ROUTER := .venv-router
+HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload lock clean
+.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -28,11 +29,14 @@ help: ## list the commands
 serve: $(SERVING) ## serve the checkpoint MODEL on vLLM at HOST:PORT
 	$(BIN)/swires serve --model $(MODEL) --host $(HOST) --port $(PORT)
 
-test: $(EVERYTHING) ## run the tests, those on real vLLM included
+test: $(EVERYTHING) $(HELM) ## run the tests, those on real vLLM included
 	$(BIN)/python -m pytest
 
 test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train; five minutes
 	$(BIN)/python -m pytest -m slow
+
+test-chart: $(EVERYTHING) $(HELM) ## render the chart and hold it and compose.yaml against the code; a minute
+	$(BIN)/python -m pytest tests/deploy/helm tests/deploy/test_compose.py
 
 test-router: $(EVERYTHING) $(ROUTER)/.installed ## two vLLM processes behind vllm-router, one killed under load; three minutes
 	$(BIN)/python -m pytest tests/engine/with_router.py
@@ -110,8 +114,8 @@ docs: $(EVERYTHING) ## write what the pages show again: outputs of their example
 	$(BIN)/python -m pytest tests/server/docs tests/clients --write-docs
 	$(MAKE) screenshots
 
-docs-options: $(EVERYTHING) ## write the page of the options alone; a second
-	$(BIN)/python -m pytest tests/server/docs/test_options.py --write-docs
+docs-options: $(EVERYTHING) $(HELM) ## write the page of the options and the chart's schema of them alone; a second
+	$(BIN)/python -m pytest tests/server/docs/test_options.py tests/deploy/helm/test_values.py --write-docs
 
 suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
 suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM
@@ -157,6 +161,10 @@ $(SERVING): $(RECIPE)
 $(EVERYTHING): $(RECIPE)
 	$(PYTHON) deploy/install.py $(VENV) $(DEVICE) train dev
 	@touch $(SERVING) $@
+
+$(HELM): deploy/helm/install.py $(EVERYTHING)
+	$(BIN)/python -m deploy.helm.install $(VENV)
+	@touch $@
 
 $(SUITES)/.installed: deploy/suites/install.py $(RECIPE)
 	$(PYTHON) -m deploy.suites.install $(SUITES)
