@@ -29,6 +29,7 @@ class Error(Told):
 
 class ErrorAnswer(Told):
     error: Error
+    request_id: str
 
 
 class StageTold(Told):

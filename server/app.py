@@ -4,15 +4,17 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from server import playground, sample
+from server.account import Accounted
 from server.callers import Callers
-from server.errors import Refused, failure
+from server.errors import Refused, answer, failure
 from server.fetch import Fetcher
 from server.gate import Gate
 from server.metrics import Metrics
@@ -26,6 +28,9 @@ from swires.scheduler import Scheduler
 from swires.stages import Stage
 from swires.types import Sampling
 
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
 CLIENT_CLOSED_REQUEST = 499
 WARM_UP_TOKENS = 8
 MAX_RENDERING = 8
@@ -36,11 +41,19 @@ NOT_MEASURED: Mapping[Stage, float] = {}
 logger = logging.getLogger(__name__)
 
 
+class App(FastAPI):
+    """What keeps the accounts is its outermost layer, which sees the answers to unexpected errors too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Accounted(super().build_middleware_stack(), self.state.tracing)
+
+
 def create_app(
     engine: ServingEngine,
     scorers: Mapping[str, Scorer],
     settings: Settings,
     lengths: Mapping[Stage, float] = NOT_MEASURED,
+    tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default; `lengths` are
     the tokens that a stage usually has. Raises KeysError."""
@@ -74,13 +87,14 @@ def create_app(
         service.metrics.refused(told.status)
         if told.fault and isinstance(error, SwiresError):  # of others, uvicorn logs the trace
             logger.error("a request failed", exc_info=error)
-        return JSONResponse(told.body, told.status, told.headers)
+        return answer(told)
 
     async def answer_nobody(request: Request, error: Exception) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app = App(lifespan=lifespan, openapi_url=None)
     app.state.service = service
+    app.state.tracing = tracing
     app.include_router(router)
     app.add_middleware(Gate, metrics=service.metrics)
     app.add_route("/", playground.page)

@@ -15,14 +15,14 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
 import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from server import checkpoint, keys, sample
+from server import checkpoint, keys, logs, sample
 from server.app import create_app
 from server.ask import Asking, Json, Remote, connected
 from server.checkpoint import Calibration, Checkpoint
@@ -37,7 +37,7 @@ from server.scorer.offered import Beside, check_defaults, chosen_scorers, make_s
 from server.scorer.questions import Question, read_questions
 from server.serve import SIGNALS, bound, is_loopback, serve
 from server.serving_engine import CheckpointEngine
-from server.settings import AskSettings, NewKey, Settings
+from server.settings import AskSettings, Collector, NewKey, Settings
 from server.stored import StoredSearch, load_images, read_request, read_search
 from server.terminal import shown, view, waiting
 from swires.budget import Budget
@@ -46,11 +46,16 @@ from swires.plan import SearchPlan
 from swires.replay import Replay, StoredScores, replay
 from swires.types import Problem
 
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 QUESTIONS_FILE = "questions.jsonl"
 READ_NO_QUESTION = ("likelihood", "consensus")
 NOT_ASKED = Problem(None, 0)
 """What a tree was searched for, where nobody looks at it again."""
+
+logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
 Server: TypeAlias = AbstractAsyncContextManager[httpx.AsyncClient]
@@ -62,8 +67,7 @@ class StartError(SwiresError):
 
 def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     settings = read_settings(options)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a scorer else
+    logs.set_up(settings.log_level, settings.log_format)
     settings, known = _serving(settings)
     if settings.api_keys is not None:
         keys.read(settings.api_keys)
@@ -140,8 +144,14 @@ async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, eng
 
 @asynccontextmanager
 async def _app(settings: Settings, known: Checkpoint, engine_arguments: Sequence[str]) -> AsyncGenerator[FastAPI, None]:
+    collector = _collector(settings)
     ours = {"limit_mm_per_prompt": {"image": settings.max_images}, "served_model_name": settings.name}
-    async with _engines(settings, settings.scorers, ours, engine_arguments) as (engine, beside):
+    if collector.endpoint is not None:
+        ours["otlp_traces_endpoint"] = collector.endpoint
+    async with (
+        _tracing(collector) as tracing,
+        _engines(settings, settings.scorers, ours, engine_arguments) as (engine, beside),
+    ):
         scorers = make_scorers(
             engine,
             known,
@@ -150,7 +160,29 @@ async def _app(settings: Settings, known: Checkpoint, engine_arguments: Sequence
             sees=settings.scorer_sees,
             timeout_s=settings.scorer_timeout_s,
         )
-        yield create_app(engine, scorers, settings, known.lengths)
+        yield create_app(engine, scorers, settings, known.lengths, tracing)
+
+
+def _collector(settings: Settings) -> Collector:
+    try:
+        collector = Collector()
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise StartError(f"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: {message}") from error
+    return collector.model_copy(update={"endpoint": settings.otlp_traces_endpoint or collector.endpoint})
+
+
+@asynccontextmanager
+async def _tracing(collector: Collector) -> "AsyncGenerator[Tracing | None, None]":
+    if collector.endpoint is None:
+        yield None
+        return
+    try:
+        from server.tracing import Tracing
+    except ImportError as error:
+        raise StartError(f"--otlp-traces-endpoint: {error}") from error
+    async with Tracing.to(collector) as tracing:
+        yield tracing
 
 
 @asynccontextmanager
@@ -387,6 +419,9 @@ def _begin(sock: socket.socket, settings: Settings) -> None:
 def _greet(sock: socket.socket, settings: Settings) -> None:
     host, port, *_ = sock.getsockname()
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if settings.log_format == "json":
+        logger.info("serving", extra={"facts": {"model": settings.name, "url": url}})
+        return
     print(f"\nServing {settings.name} at {url}\n\n{sample.curl(url, settings.name)}\n", flush=True)
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
+from server.account import note, request_id
 from swires.errors import DeadlineExceeded, EngineError, InvalidPlan, Overloaded
 
 MAX_MESSAGE_CHARS = 1000
@@ -73,6 +75,12 @@ def failure(error: Exception) -> Failure:
             return Failure(error.status_code, error.detail, headers=error.headers or {})
         case _:
             return Failure(500, "internal error", code="internal_error", headers=NOT_AGAIN)
+
+
+def answer(told: Failure, more: Mapping[str, str] = NO_HEADERS) -> JSONResponse:
+    """With the request's id beside the error, for whoever is shown the body alone; `more` are headers."""
+    note(code=told.code)
+    return JSONResponse({**told.body, "request_id": request_id()}, told.status, {**told.headers, **more})
 
 
 def invalid(error: ValidationError, body: object) -> Refused:

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.errors import Refused, failure
+from server.errors import Refused, answer, failure
 from server.metrics import Metrics
 
 MAX_HEADERS = 100
@@ -32,7 +31,7 @@ class Gate:
         except Refused as refused:
             told = failure(refused)
             self._metrics.refused(told.status)
-            await JSONResponse(told.body, told.status, {"Connection": "close"})(scope, receive, send)
+            await answer(told, {"Connection": "close"})(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -20,6 +20,7 @@ from swires.errors import DeadlineExceeded, EngineError, Overloaded
 EXAMPLES = Path(__file__).with_name("examples.json")
 """What a server of the embedded checkpoint has answered; `make docs` writes it anew."""
 
+REQUEST_ID = "9f86d081884c4d659a2feaa0c55ad015"
 STRING = {"type": "string"}
 REF = "#/components/schemas/{model}"
 MODELS: tuple[type[BaseModel], ...] = (
@@ -134,7 +135,11 @@ def _failure(told: str, error: Exception) -> Json:
     """With what `error` is told as."""
     answer = failure(error)
     headers = {name: {"schema": STRING, "example": value} for name, value in answer.headers.items()}
-    return {"description": told, "content": _json(answers.ErrorAnswer, answer.body), "headers": headers}
+    return {
+        "description": told,
+        "content": _json(answers.ErrorAnswer, {**answer.body, "request_id": REQUEST_ID}),
+        "headers": headers,
+    }
 
 
 def _json(kind: type[BaseModel], example: object) -> Json:

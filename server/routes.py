@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,9 +14,11 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from server import __version__, images, openapi, schemas
+from server.account import note
 from server.callers import Caller
 from server.disconnect import while_connected
-from server.errors import Refused, failure, invalid
+from server.ending import Ending, until_ended
+from server.errors import Refused, answer, failure, invalid
 from server.facts import Facts, Json
 from server.images import ImageLimits
 from server.offers import offers
@@ -26,8 +29,10 @@ from server.responses import ResponseReply
 from server.responses_schemas import ResponsesRequest
 from server.schemas import ChatRequest
 from server.scorer.by_stage import ByStage
+from server.search_trace import SearchTrace
 from server.service import Service
 from server.settings import MIB, Settings
+from server.span import span
 from server.sse import EventStream
 from swires.admission import Turn
 from swires.errors import InvalidPlan, Overloaded
@@ -57,7 +62,9 @@ TheService = Annotated[Service, Depends(_service)]
 
 async def _caller(request: Request, service: TheService) -> Caller:
     """Raises Refused: 401."""
-    return service.callers.find(request.headers.get("authorization"))
+    caller = service.callers.find(request.headers.get("authorization"))
+    note(key=caller.label)
+    return caller
 
 
 async def _scraper(request: Request, service: TheService) -> None:
@@ -100,6 +107,7 @@ async def _answered(
     async with _gate(service, caller):
         asked = await _checked(request, service, kind)
         choice = choose(asked, service.settings, service.scorers)
+        note(policy=choice.policy.name, preset=choice.preset, scorer=choice.scorer)
         limits = budget(choice, asked, service.settings)
         turn = None if asked.swires.dry_run else held.enter_context(_turn(choice, service))
         problem = await _rendered(asked, service, caller)
@@ -117,9 +125,10 @@ async def _answered(
     reply = make_reply(asked, facts, service.settings)
     if asked.swires.dry_run:
         return await _dry_run(plan, reply, service, stream=bool(asked.stream))
-    searching = service.scheduler.run(plan, _scorer(choice, service), turn)
+    trace = SearchTrace.begun(plan, model=asked.model, preset=choice.preset, content=service.settings.trace_content)
+    searching = service.scheduler.run(plan, _scorer(choice, service), turn, trace.tell if trace else None)
     watched = service.metrics.watched(searching, policy=plan.policy.name, preset=choice.preset)
-    events = caller.counted(watched, problem)
+    events = caller.counted(until_ended(watched, partial(_tell, trace)), problem)
     if asked.stream:
         return _stream(reply.chunks(events), reply, service)
     result = await while_connected(request.receive, _result(events))
@@ -177,8 +186,7 @@ async def ready(service: TheService) -> Response:
 
 def _unavailable(message: str, *, code: str) -> Response:
     """Not raised, which would count a probe as a request that was refused."""
-    told = failure(Refused(message, status=503, code=code))
-    return JSONResponse(told.body, told.status)
+    return answer(failure(Refused(message, status=503, code=code)))
 
 
 @router.get("/metrics", dependencies=[Depends(_scraper)])
@@ -284,13 +292,24 @@ async def _rendered(asked: schemas.Request, service: Service, caller: Caller) ->
         if asked.json_schema is not None:
             await service.engine.check_schema(asked.json_schema)
         sources = images.within(list(asked.images()), limits)
-        fetched = await service.fetcher.inlined(sources)
-        async with service.rendering:
-            seen = await images.load([replace(each, url=fetched.get(each.url, each.url)) for each in sources], limits)
-            problem = await service.engine.render(asked.rendering(), seen)
+        with span("render", {"swires.images": len(sources)}):
+            fetched = await service.fetcher.inlined(sources)
+            async with service.rendering:
+                shown = [replace(each, url=fetched.get(each.url, each.url)) for each in sources]
+                seen = await images.load(shown, limits)
+                problem = await service.engine.render(asked.rendering(), seen)
     except InvalidPlan as error:
         raise Refused(str(error), param=params[error.field], code="invalid_value") from error
     return replace(problem, messages=asked.plain(fetched), cache_salt=caller.cache_salt)
+
+
+def _tell(trace: SearchTrace | None, ending: Ending) -> None:
+    """To the log's line and, where there is one, to the trace."""
+    note(**ending.facts)
+    if ending.error is not None:
+        note(code=failure(ending.error).code)
+    if trace is not None:
+        trace.end(ending)
 
 
 async def _result(events: AsyncGenerator[Event, None]) -> SearchResult:

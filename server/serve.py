@@ -64,6 +64,7 @@ async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], No
         ws="none",
         lifespan="off",  # entered below, so that an error in it is raised
         log_config=None,
+        access_log=False,  # `server.account` tells more
         server_header=False,
         timeout_graceful_shutdown=FLUSH_S,
         callback_notify=check_engine,

@@ -10,6 +10,8 @@ PolicyName = Literal["swires", "adaptive", "stage_beam", "sentence_beam", "best_
 PresetName = Literal["fast", "balanced", "thorough"]
 EngineName = Literal["vllm", "http", "transformers"]
 Sees = Literal["answer", "stage"]
+LogFormat = Literal["text", "json"]
+OtlpProtocol = Literal["grpc", "http/protobuf"]
 
 MIB = 1024 * 1024
 SCORER_TIMEOUT_S = 30.0
@@ -124,10 +126,29 @@ class Settings(BaseSettings):
     )
     keep_alive_s: float = Field(15, gt=0, le=15, description="seconds of silence in a stream before a comment")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the log tells")
+    log_format: LogFormat = Field("text", description="how it tells it: text, or JSON, an object in each line")
+    otlp_traces_endpoint: str | None = Field(
+        None,
+        min_length=1,
+        description="OpenTelemetry collector that is sent a trace of each search, vLLM's spans in it, as "
+        "http://127.0.0.1:4317; by default OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, else none",
+    )
+    trace_content: bool = Field(
+        False, description="true to have questions, candidates and answers in traces too, as text"
+    )
 
     @property
     def name(self) -> str:
         return self.served_name or PurePath(self.model).name
+
+
+class Collector(BaseSettings):
+    """Where traces go, by OpenTelemetry's own variables; its SDK reads all others."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_TRACES_", env_ignore_empty=True, frozen=True)
+
+    endpoint: str | None = None
+    protocol: OtlpProtocol = "grpc"
 
 
 class NewKey(BaseSettings):

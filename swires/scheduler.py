@@ -56,13 +56,22 @@ class Scheduler:
             raise self._refusal("too many searches")
         return self._line.join(cost)
 
-    async def run(self, plan: SearchPlan, scorer: Scorer, turn: Turn | None = None) -> AsyncGenerator[Event, None]:
+    async def run(
+        self, plan: SearchPlan, scorer: Scorer, turn: Turn | None = None, watch: Emit | None = None
+    ) -> AsyncGenerator[Event, None]:
         """The events of one search, in its `turn` if it has joined the line. Closing this cancels the search.
+        `watch` is told each of them as it happens, in the task of the search.
 
         Raises Overloaded before the first event, or what `search` raises.
         """
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        task = asyncio.create_task(self._search(plan, scorer, events.put_nowait, turn))
+
+        def emit(event: Event) -> None:
+            if watch is not None:
+                watch(event)
+            events.put_nowait(event)
+
+        task = asyncio.create_task(self._search(plan, scorer, emit, turn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: events.put_nowait(None))

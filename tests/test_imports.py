@@ -45,6 +45,11 @@ def test_torch_in_one_module_of_the_server(path: Path) -> None:
     assert bool(tops(path) & {"torch", "transformers"}) == (path == Path("server/engine/transformers_engine.py"))
 
 
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_opentelemetry_in_one_module(path: Path) -> None:
+    assert ("opentelemetry" in tops(path)) == (path == Path("server/tracing.py"))
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] != "training"], ids=str)
 def test_the_environment_in_one_module(path: Path) -> None:
     """Of `os`, nothing that reads variables; the settings read theirs through pydantic-settings."""

@@ -36,6 +36,7 @@ from server.engine.tokens import (
     trimmed,
 )
 from server.images import data_url
+from server.span import trace_headers
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
@@ -421,7 +422,7 @@ class HttpEngine:
     async def _events(self, body: Mapping[str, Any], key: str) -> AsyncGenerator[dict[str, Any], None]:
         self.num_running += 1
         try:
-            request = self._client.stream("POST", "/inference/v1/generate", json=body, headers={SEARCH_KEY: key})
+            request = self._client.stream("POST", "/inference/v1/generate", json=body, headers=_headers(key))
             async with request as response:
                 if not response.is_success:
                     await response.aread()
@@ -440,7 +441,7 @@ class HttpEngine:
         """The answer to one request that is not streamed. Raises Lost, Refused."""
         self.num_running += 1
         try:
-            response = await self._client.request(method, path, json=body, headers={SEARCH_KEY: key} if key else {})
+            response = await self._client.request(method, path, json=body, headers=_headers(key))
             _check(response)
             answer: dict[str, Any] = response.json()
         except (httpx.HTTPError, json.JSONDecodeError) as error:
@@ -532,6 +533,10 @@ async def _read(events: AsyncIterator[Mapping[str, Any]]) -> AsyncGenerator[Part
     if last is None or last.finish_reason not in ("stop", "length"):
         raise Lost("the answer has no end")
     yield last
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {**trace_headers(), **({SEARCH_KEY: key} if key else {})}
 
 
 def _check(response: httpx.Response) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from server.logs import vllm_logging
 from server.serving_engine import CheckpointEngine
 from server.settings import EngineName, Settings
 from swires.errors import EngineError
@@ -34,12 +35,13 @@ async def opened_engine(
 ) -> AsyncGenerator[CheckpointEngine, None]:
     """Start it, with the options `ours` and over them `arguments` where it is vLLM. Raises EngineError,
     CheckpointError."""
-    try:
-        made = _made(settings, ours, arguments, beside_reward_model)
-    except ImportError as error:
-        raise EngineError(f"--engine {settings.engine}: {error}", dead=True) from error
-    async with made as engine:
-        yield engine
+    with vllm_logging(settings) as logging:
+        try:
+            made = _made(settings, {**ours, **logging}, arguments, beside_reward_model)
+        except ImportError as error:
+            raise EngineError(f"--engine {settings.engine}: {error}", dead=True) from error
+        async with made as engine:
+            yield engine
 
 
 def _made(

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self, cast
 import vllm
 from PIL.Image import Image
 from vllm import AsyncEngineArgs, CompletionOutput, PoolingParams, RequestOutput, SamplingParams
-from vllm.config import ParallelConfig
+from vllm.config import LoggingConfig, ParallelConfig
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.logprobs import Logprob
 from vllm.multimodal.cache.lru import LruKeyReplicatedSenderCache
@@ -46,6 +46,7 @@ from server.engine.tokens import (
     pieces_of,
     trimmed,
 )
+from server.span import trace_headers
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
@@ -65,6 +66,9 @@ NO_SPECULATION = (
 )
 """Measured on the embedded checkpoint: 15 of 16 answers are right without drafts, 3 with. What dies, of
 `logprob_token_ids`, is the core, in code of all devices."""
+
+NO_STATISTICS = "traces need vLLM's statistics: leave --disable-log-stats out"
+"""Its spans are made of them: without, the first one would end its reader of outputs."""
 
 USED_MEMORY = 0.9
 """Of an accelerator, by all engines together."""
@@ -124,6 +128,8 @@ class VllmEngine:
     async def __aenter__(self) -> Self:
         if self._options.get("speculative_config"):
             raise EngineError(NO_SPECULATION, dead=True)
+        if self._options.get("otlp_traces_endpoint") and self._options.get("disable_log_stats"):
+            raise EngineError(NO_STATISTICS, dead=True)
         async with AsyncExitStack() as undo:
             with _starting():
                 self._llm = await asyncio.to_thread(self._start)
@@ -147,7 +153,7 @@ class VllmEngine:
         # multiprocessing's tracker would undo.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._options))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._options | _logging(self._options)))
 
     async def _stop(self) -> None:
         reader = self._llm.output_handler
@@ -426,7 +432,9 @@ class VllmEngine:
             request: Any = {**inputs, "prompt_token_ids": list(prompt.token_ids)}
             with _requesting(), self._ranks.running(prompt.rank):
                 request_id = f"swires-{next(self._request_ids)}"
-                outputs = self._llm.generate(request, params, request_id, data_parallel_rank=prompt.rank)
+                outputs = self._llm.generate(
+                    request, params, request_id, trace_headers=trace_headers(), data_parallel_rank=prompt.rank
+                )
                 async with aclosing(outputs):
                     async for output in outputs:
                         reason = output.outputs[0].finish_reason
@@ -464,6 +472,12 @@ def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     memory = {} if "gpu_memory_utilization" in options else {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
     return {"block_size": 32, **memory}
+
+
+def _logging(options: Mapping[str, Any]) -> dict[str, LoggingConfig]:
+    """vLLM takes other configurations as mappings, but not this one."""
+    asked = options.get("logging_config")
+    return {"logging_config": LoggingConfig(**asked)} if isinstance(asked, dict) else {}
 
 
 def _num_ranks(config: ParallelConfig) -> int:

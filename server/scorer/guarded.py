@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Sequence
 
+from server.span import Attributes, span
 from swires.errors import ScorerError
 from swires.protocols import Scorer, Scores
 from swires.types import Problem, Trajectory
@@ -33,8 +34,10 @@ class Guarded:
         return self._scorer.ranks
 
     async def score(self, problem: Problem, trajectories: Sequence[Trajectory]) -> Scores:
+        told: Attributes = {"swires.scorer": self._name, "swires.candidates": len(trajectories)}
         try:
-            return await self._scored(problem, trajectories)
+            with span("score", told):
+                return await self._scored(problem, trajectories)
         except ScorerError as error:
             logger.warning("the scorer %s failed: %s", self._name, error)
             raise

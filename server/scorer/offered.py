@@ -8,7 +8,9 @@ from pathlib import Path
 from server.checkpoint import Checkpoint
 from server.engine.classifier import Classifier
 from server.engine.labels import LabelReader
+from server.logs import vllm_logging
 from server.plan import unfit
+from server.preflight import check_reward_model
 from server.scorer.calibrated import Calibrated, require_all_stages
 from server.scorer.consensus import Consensus
 from server.scorer.guarded import Guarded
@@ -109,9 +111,10 @@ async def _classifier(settings: Settings) -> AsyncGenerator[Classifier, None]:
         async with connected("reward model", url, timeout_s=timeout_s) as remote:
             yield RemoteClassifier(remote)
     else:
+        assert settings.reward_model is not None
+        check_reward_model(Path(settings.reward_model))
         from server.engine.vllm_engine import VllmEngine, memory_beside
 
-        assert settings.reward_model is not None
         memory, _ = memory_beside(settings.reward_memory)
         options = {
             "runner": "pooling",
@@ -120,8 +123,9 @@ async def _classifier(settings: Settings) -> AsyncGenerator[Classifier, None]:
             "disable_log_stats": True,  # they would go under the names of the checkpoint's own engine
             **memory,
         }
-        async with VllmEngine(settings.reward_model, **options) as engine:
-            yield engine
+        with vllm_logging(settings) as logging:
+            async with VllmEngine(settings.reward_model, **options, **logging) as engine:
+                yield engine
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from server.span import trace_headers
 from swires.errors import ScorerError
 
 MAX_DETAIL_CHARS = 200
@@ -33,7 +34,7 @@ class Remote:
     async def post(self, path: str, body: object, reply: type[Reply]) -> Reply:
         """Raises ScorerError in one line, without the key."""
         try:
-            response = await self._client.post(path, json=body)
+            response = await self._client.post(path, json=body, headers=trace_headers())
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise ScorerError(f"the {self._name} does not answer: {reason}") from error
