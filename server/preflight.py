@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,29 @@ REMEDY = "`python -m training export` writes a whole folder"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 """Weights that run code of their own as they are read."""
+OF_TOKENS = ("embed_tokens.weight", "lm_head.weight")
+"""What turns tokens into vectors, and vectors into tokens."""
+OF_SCORES = "score.weight"
 
 
 def check_folder(folder: Path) -> None:
     """Raises CheckpointError in one line for the first thing that an engine would stumble over in `folder`."""
     _check_config(folder)
-    _check_weights(folder)
+    for file in _weights(folder):
+        _check_shapes(folder, file)
     _check_processor(folder)
     _check_chat_template(folder)
     _check_tokens(folder, load(str(folder)))
+
+
+def check_reward_model(folder: Path) -> None:
+    """The same for a model that scores."""
+    _check_config(folder)
+    for file in _weights(folder):
+        for name, shape in _shapes(file):
+            if name.endswith(OF_SCORES) and shape[0] != 1:
+                raise CheckpointError(f"{file}: {name} has {shape[0]} labels: a model that scores has one")
+    _check_processor(folder)
 
 
 def _check_config(folder: Path) -> None:
@@ -37,15 +51,14 @@ def _check_config(folder: Path) -> None:
         raise CheckpointError(f"{folder} has no config.json: {REMEDY}")
 
 
-def _check_weights(folder: Path) -> None:
+def _weights(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     files = _indexed(index) if index.exists() else sorted(folder.glob("*.safetensors"))
     if not files and any(any(folder.glob(pattern)) for pattern in PICKLES):
         raise CheckpointError(f"{folder} has its weights in pickles, which may run code: save them as safetensors")
     if not files:
         raise CheckpointError(f"{folder} has no model.safetensors: {REMEDY}")
-    for file in files:
-        _check_whole(file)
+    return files
 
 
 def _indexed(index: Path) -> list[Path]:
@@ -53,16 +66,27 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(set(shards.values()))]
 
 
-def _check_whole(file: Path) -> None:
+def _shapes(file: Path) -> list[tuple[str, Sequence[int]]]:
+    """Of its tensors, by their names."""
     from safetensors import SafetensorError, safe_open  # which comes with the engine, as tokenizers does
 
     try:
-        with safe_open(file, framework="numpy"):
-            pass
+        with safe_open(file, framework="numpy") as tensors:
+            return [(name, tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} is missing, one of the files of the weights: copy it here too") from error
     except SafetensorError as error:
         raise CheckpointError(f"{file} is broken or cut short, copy it again: {error}") from error
+
+
+def _check_shapes(folder: Path, file: Path) -> None:
+    rows = _num_embeddings(folder)
+    for name, shape in _shapes(file):
+        if name.endswith(OF_TOKENS) and shape[0] < rows < math.inf:
+            raise CheckpointError(
+                f"{file}: {name} has {shape[0]} rows, by config.json the model knows {rows} tokens: copy both from one "
+                "model"
+            )
 
 
 def _check_processor(folder: Path) -> None:

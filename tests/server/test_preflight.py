@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from server.checkpoint import CheckpointError
 from server.cli import main
-from server.preflight import check_folder
+from server.preflight import check_folder, check_reward_model
 from tests.conftest import DEMO
 
 
@@ -64,6 +66,10 @@ def pickle_weights(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def with_tensor(name: str, *shape: int) -> Callable[[Path], None]:
+    return lambda folder: save_file({name: numpy.zeros(shape, numpy.float16)}, folder / "more.safetensors")
+
+
 DEFECTS: list[tuple[str, Callable[[Path], object]]] = [
     ("has no config.json: `python -m training export` writes", without("config.json")),
     ("config.json is no JSON: ", garbled("config.json", "{")),
@@ -75,6 +81,11 @@ DEFECTS: list[tuple[str, Callable[[Path], object]]] = [
     ("model.safetensors is broken or cut short", cut_short),
     ("model.safetensors is broken or cut short", garbled("model.safetensors", "")),
     ("model-00002-of-00002.safetensors is missing", lose_a_shard),
+    (
+        "embed_tokens.weight has 512 rows, by config.json the model knows 600 tokens",
+        with_edit("config.json", lambda it: it["text_config"].update(vocab_size=600)),
+    ),
+    ("lm_head.weight has 9 rows, by config.json the model knows 512 tokens", with_tensor("lm_head.weight", 9, 256)),
     ("has no tokenizer.json", without("tokenizer.json")),
     ("tokenizer.json cannot be read", garbled("tokenizer.json", "{}")),
     ("does not tell how images are read", without("processor_config.json")),
@@ -92,6 +103,25 @@ def test_a_defect_is_told_in_one_line(folder: Path, message: str, spoil: Callabl
     spoil(folder)
     with pytest.raises(CheckpointError) as refused:
         check_folder(folder)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "spoil"),
+    [
+        ("score.weight has 2 labels: a model that scores has one", with_tensor("score.weight", 2, 256)),
+        ("model.safetensors is broken or cut short", cut_short),
+        ("has no config.json", without("config.json")),
+        ("does not tell how images are read", without("processor_config.json")),
+    ],
+)
+def test_so_is_one_of_a_reward_model(folder: Path, message: str, spoil: Callable[[Path], object]) -> None:
+    with_tensor("score.weight", 1, 256)(folder)
+    check_reward_model(folder)
+    spoil(folder)
+    with pytest.raises(CheckpointError) as refused:
+        check_reward_model(folder)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
