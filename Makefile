@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options suites suites-test bench bench-shell bench-overload lock clean
+.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -40,6 +40,9 @@ test-chart: $(EVERYTHING) $(HELM) ## render the chart and hold it and compose.ya
 
 test-router: $(EVERYTHING) $(ROUTER)/.installed ## two vLLM processes behind vllm-router, one killed under load; three minutes
 	$(BIN)/python -m pytest tests/engine/with_router.py
+
+test-monitoring: $(EVERYTHING) ## rules by promtool, and all that the dashboard shows by a Prometheus of a server under load, with its picture; five minutes
+	$(BIN)/python -m pytest tests/deploy/monitoring/with_prometheus.py --write-docs
 
 check: $(EVERYTHING) ## formatter, linter, types
 	$(BIN)/ruff format --check
@@ -116,6 +119,9 @@ docs: $(EVERYTHING) ## write what the pages show again: outputs of their example
 
 docs-options: $(EVERYTHING) $(HELM) ## write the page of the options and the chart's schema of them alone; a second
 	$(BIN)/python -m pytest tests/server/docs/test_options.py tests/deploy/helm/test_values.py --write-docs
+
+docs-metrics: $(EVERYTHING) ## write the page of the metrics alone; a second
+	$(BIN)/python -m pytest tests/server/docs/test_metrics.py --write-docs
 
 suites: $(SUITES)/.installed ## install lmms-eval in an environment of its own
 suites-test: $(EVERYTHING) $(SUITES)/.installed ## run lmms-eval itself through the server on real vLLM

@@ -63,12 +63,13 @@ def create_app(
         max_waiting=settings.max_waiting,
         shrinks=settings.shrink_under_load,
     )
+    metrics = Metrics(scheduler, engine, settings.name)
     service = Service(
         engine,
-        scorers,
+        metrics.watched_scorers(scorers),
         settings,
         scheduler,
-        Metrics(scheduler),
+        metrics,
         lengths,
         Callers(settings),
         Fetcher(settings.allow_image_hosts, max_bytes=settings.max_image_mib * MIB),
@@ -84,7 +85,7 @@ def create_app(
 
     async def answer_error(request: Request, error: Exception) -> Response:
         told = failure(error)
-        service.metrics.refused(told.status)
+        metrics.refused(told)
         if told.fault and isinstance(error, SwiresError):  # of others, uvicorn logs the trace
             logger.error("a request failed", exc_info=error)
         return answer(told)
@@ -96,7 +97,7 @@ def create_app(
     app.state.service = service
     app.state.tracing = tracing
     app.include_router(router)
-    app.add_middleware(Gate, metrics=service.metrics)
+    app.add_middleware(Gate, metrics=metrics)
     app.add_route("/", playground.page)
     app.mount("/web", playground.FILES)
     for kind in (Refused, SwiresError, HTTPException, Exception):

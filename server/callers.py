@@ -34,11 +34,13 @@ class Share:
         """See `Caller.place`."""
         self._drain(limits)
         if limits.searches is not None and self._searches >= limits.searches:
-            raise over_share(f"this key may have {limits.searches} searches at once", retry_after_s=1)
+            message = f"this key may have {limits.searches} searches at once"
+            raise over_share(message, reason="key_searches", retry_after_s=1)
         rate = limits.tokens_per_minute
         if rate is not None and self._tokens >= rate:
             wait_s = math.ceil((self._tokens - rate) * MINUTE_S / rate)
-            raise over_share(f"this key may use {rate} tokens a minute", retry_after_s=max(1, wait_s))
+            message = f"this key may use {rate} tokens a minute"
+            raise over_share(message, reason="key_tokens", retry_after_s=max(1, wait_s))
         self._searches += 1
         try:
             yield
@@ -133,5 +135,6 @@ def unknown(message: str) -> Refused:
     return Refused(message, status=401, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
-def over_share(message: str, *, retry_after_s: int) -> Refused:
-    return Refused(message, status=429, code="rate_limit_exceeded", headers={"Retry-After": str(retry_after_s)})
+def over_share(message: str, *, reason: str, retry_after_s: int) -> Refused:
+    headers = {"Retry-After": str(retry_after_s)}
+    return Refused(message, status=429, code="rate_limit_exceeded", reason=reason, headers=headers)

@@ -18,7 +18,7 @@ NOT_AGAIN = {"x-should-retry": "false"}
 
 
 class Refused(Exception):
-    """The gate does not let this request in; `param` names the field at fault."""
+    """The gate does not let this request in; `param` names the field at fault, `reason` what there is no room for."""
 
     def __init__(
         self,
@@ -27,12 +27,14 @@ class Refused(Exception):
         status: int = 400,
         param: str | None = None,
         code: str | None = None,
+        reason: str | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.param = param
         self.code = code
+        self.reason = reason
         self.headers = headers
 
 
@@ -44,6 +46,7 @@ class Failure:
     message: str
     param: str | None = None
     code: str | None = None
+    reason: str | None = None  # which metrics count by, where there was no room
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -61,11 +64,12 @@ def failure(error: Exception) -> Failure:
     """What the client is told about `error`; of what it did not cause, only that it happened."""
     match error:
         case Refused():
-            return Failure(error.status, str(error), error.param, error.code, error.headers)
+            return Failure(error.status, str(error), error.param, error.code, error.reason, error.headers)
         case InvalidPlan():
             return Failure(400, str(error), error.field, "invalid_value")
         case Overloaded():
-            return Failure(503, str(error), code="overloaded", headers={"Retry-After": str(error.retry_after_s)})
+            headers = {"Retry-After": str(error.retry_after_s)}
+            return Failure(503, str(error), code="overloaded", reason=error.reason, headers=headers)
         case DeadlineExceeded():
             message = "the time limit was reached before there was any answer"
             return Failure(504, message, code="deadline_exceeded", headers=NOT_AGAIN)

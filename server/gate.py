@@ -30,7 +30,7 @@ class Gate:
                 check(scope)
         except Refused as refused:
             told = failure(refused)
-            self._metrics.refused(told.status)
+            self._metrics.refused(told)
             await answer(told, {"Connection": "close"})(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -49,7 +49,7 @@ FAILURES: Mapping[int, tuple[str, Exception]] = {
     422: ("An image cannot be used.", Refused("the image cannot be decoded", status=422, code="invalid_image")),
     429: (
         "This key is over its share of searches or tokens; others are served.",
-        over_share("this key may have 4 searches at once", retry_after_s=1),
+        over_share("this key may have 4 searches at once", reason="key_searches", retry_after_s=1),
     ),
     431: ("The head of the request has too many headers or bytes.", Refused("the head of a request ...", status=431)),
     500: ("The engine failed on this request.", EngineError("")),

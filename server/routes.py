@@ -126,8 +126,9 @@ async def _answered(
     if asked.swires.dry_run:
         return await _dry_run(plan, reply, service, stream=bool(asked.stream))
     trace = SearchTrace.begun(plan, model=asked.model, preset=choice.preset, content=service.settings.trace_content)
+    assert turn is not None
     searching = service.scheduler.run(plan, _scorer(choice, service), turn, trace.tell if trace else None)
-    watched = service.metrics.watched(searching, policy=plan.policy.name, preset=choice.preset)
+    watched = service.metrics.watched(searching, turn, policy=plan.policy.name, preset=choice.preset)
     events = caller.counted(until_ended(watched, partial(_tell, trace)), problem)
     if asked.stream:
         return _stream(reply.chunks(events), reply, service)
@@ -208,7 +209,7 @@ async def openapi_document(service: TheService) -> JSONResponse:
 async def _gate(service: Service, caller: Caller) -> AsyncGenerator[None, None]:
     """Raises Overloaded rather than let requests wait with what they have brought, Refused: 429."""
     if service.gate.locked():
-        raise Overloaded("too many requests at once")
+        raise Overloaded("too many requests at once", reason="arriving_full")
     with caller.place():
         async with service.gate:
             yield

@@ -1,16 +1,22 @@
 """A line in which searches wait for their share of a capacity."""
 
 import asyncio
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
 
 
 class Turn:
-    """A place in a line, then `cost` of its capacity, until it is left, which it may be more than once."""
+    """A place in a line, then `cost` of its capacity, until it is left, which it may be more than once.
+
+    `joined_at` is on the monotonic clock, `waited_s` until it was called.
+    """
 
     def __init__(self, line: "Line", cost: int) -> None:
         self.cost = cost
+        self.joined_at = time.monotonic()
+        self.waited_s = 0.0
         self.holds = False
         self.called: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._line = line
@@ -75,6 +81,7 @@ class Line:
             turn = self._waiting.popleft()
             if not turn.called.done():  # else it has been cancelled and is about to leave
                 turn.holds = True
+                turn.waited_s = time.monotonic() - turn.joined_at
                 self.num_holding += 1
                 self.free -= turn.cost
                 turn.called.set_result(None)

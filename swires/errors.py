@@ -22,10 +22,11 @@ class InvalidPlan(SwiresError):
 
 
 class Overloaded(SwiresError):
-    """No room for one more search; worth another try after `retry_after_s` seconds."""
+    """No room for one more search: `reason` says where; worth another try after `retry_after_s` seconds."""
 
-    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+    def __init__(self, message: str, *, reason: str = "waiting_full", retry_after_s: int = 1) -> None:
         super().__init__(message)
+        self.reason = reason
         self.retry_after_s = retry_after_s
 
 

@@ -42,6 +42,19 @@ class Scheduler:
         return len(self._line)
 
     @property
+    def max_waiting(self) -> int:
+        return self._max_waiting
+
+    @property
+    def num_held(self) -> int:
+        """What the searches that run cost of the capacity."""
+        return self._capacity - self._line.free
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    @property
     def draining(self) -> bool:
         return self._draining
 
@@ -53,7 +66,7 @@ class Scheduler:
         self._check_open()
         cost = self._cost(width)
         if len(self._line) >= self._max_waiting and self._line.would_wait(cost):
-            raise self._refusal("too many searches")
+            raise self._refusal("too many searches", "waiting_full")
         return self._line.join(cost)
 
     async def run(
@@ -86,7 +99,7 @@ class Scheduler:
     async def drain(self) -> None:
         """Refuse every search that has not begun, wait for those that have."""
         self._draining = True
-        self._line.dismiss(self._refusal("shutting down"))
+        self._line.dismiss(self._refusal("shutting down", "draining"))
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -99,7 +112,7 @@ class Scheduler:
 
     def _check_open(self) -> None:
         if self._draining:
-            raise self._refusal("shutting down")
+            raise self._refusal("shutting down", "draining")
 
     def _granted(self, plan: SearchPlan) -> int | None:
         """The generations of a search that is admitted now, where the line leaves it fewer than it may need."""
@@ -110,6 +123,7 @@ class Scheduler:
     def _cost(self, width: int) -> int:
         return min(width, self._capacity)
 
-    def _refusal(self, reason: str) -> Overloaded:
+    def _refusal(self, message: str, reason: str) -> Overloaded:
         """Worth another try when those who wait have been served."""
-        return Overloaded(reason, retry_after_s=math.ceil(self._mean_s * (1 + self._line.cost / self._capacity)))
+        wait_s = self._mean_s * (1 + self._line.cost / self._capacity)
+        return Overloaded(message, reason=reason, retry_after_s=math.ceil(wait_s))

@@ -82,9 +82,17 @@ async def test_metrics_count_what_searches_did(client: httpx.AsyncClient) -> Non
     assert after["swires_searches_total", ("finished", "swires", "balanced")] == 1
     assert after["swires_searches_total", ("finished", "greedy", "balanced")] == 1
     assert after["swires_search_seconds_count", ("swires", "balanced")] == 1
-    assert after["swires_generations_total", ("swires",)] == told["generations"]
-    assert after["swires_retraces_total", ("swires",)] == 1
-    assert after["swires_tokens_total", ("discarded",)] == told["tokens"]["discarded"]
+    sampled = sum(
+        number for name, number in after.items() if name[0] == "swires_generations_total" and "swires" in name[1]
+    )
+    assert sampled == told["generations"]
+    assert after["swires_retraces_total", ("swires", "CAPTION")] == 1
+    tokens = {
+        fate: after["swires_generated_tokens_total", (fate, "swires")] for fate in ("chosen", "discarded", "retraced")
+    }
+    assert tokens["chosen"] == told["tokens"]["winner"]
+    assert tokens["discarded"] + tokens["retraced"] == told["tokens"]["discarded"]
+    assert after["swires_scorer_seconds_count", ("fake",)] > 0
     assert after["swires_active_searches", ()] == after["swires_waiting_searches", ()] == 0
 
 
