@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
 import httpx
+import uvloop
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
@@ -74,7 +75,7 @@ def run_serve(options: dict[str, str], engine_arguments: Sequence[str]) -> None:
     with _listening_socket(settings) as sock:
         _check_who_may(settings, sock)
         _end_at_once_on_signals()
-        asyncio.run(_serve(settings, known, sock, engine_arguments))
+        uvloop.run(_serve(settings, known, sock, engine_arguments))
 
 
 def read_settings(options: dict[str, str]) -> Settings:
