@@ -26,9 +26,10 @@ class Draft:
 class Expansion:
     """Grows the parents of `expand`, each as its sampling says, those without one not at all.
 
-    What still runs at `deadline` is cut. A candidate that is cut, by time or by length, is not scored and loses. When
-    the scorer fails, or has not answered half-way from there to the end of the search's time, all others count as
-    average: `degraded`. What reads the same to the last token as a trajectory `known` to the search has its score.
+    What still runs at `deadline` is cut. A candidate that is cut, by time or by length, or that the engine failed on is
+    not scored and loses; where the engine failed on all, the search fails. When the scorer fails, or has not answered
+    half-way from there to the end of the search's time, all others count as average: `degraded`. What reads the same to
+    the last token as a trajectory `known` to the search has its score.
     """
 
     expand: Expand
@@ -42,6 +43,9 @@ class Expansion:
     deadline: float
     known: dict[tuple[int, ...], float] = field(default_factory=dict)
     degraded: bool = field(default=False, init=False)
+    _num_asked: int = field(default=0, init=False)
+    _num_failed: int = field(default=0, init=False)
+    _failure: EngineError | None = field(default=None, init=False)
     _grown: list[tuple[Trajectory, Candidate]] = field(default_factory=list, init=False)
     _arrivals: asyncio.Queue[Trajectory] = field(default_factory=asyncio.Queue, init=False)
     _scores: dict[int, float] = field(default_factory=dict, init=False)
@@ -57,6 +61,8 @@ class Expansion:
         except ExceptionGroup as group:
             first = group.exceptions[0]
             raise first from first.__cause__
+        if self._failure is not None and self._num_failed == self._num_asked:
+            raise self._failure
         grown = sorted(self._grown, key=lambda grown: grown[1].id)
         return tuple(parent.then(candidate, self._score_of(candidate)) for parent, candidate in grown)
 
@@ -64,14 +70,14 @@ class Expansion:
         parent, sampling, samples = self.expand.parents[index], self.samplings[index], self.expand.samples
         first_id = self.first_id + index * samples
         drafts = {sample: Draft(first_id + sample) for sample in range(samples)}
-        if sampling is not None:
-            await self._sample(parent, drafts, sampling)
+        reason = "length" if sampling is None else await self._sample(parent, drafts, sampling)
         for draft in drafts.values():
-            self._finish(parent, draft, "length" if sampling is None else "cut")
+            self._finish(parent, draft, reason)
 
-    async def _sample(self, parent: Trajectory, drafts: dict[int, Draft], sampling: Sampling) -> None:
-        """Leaves in `drafts` what the deadline has cut."""
+    async def _sample(self, parent: Trajectory, drafts: dict[int, Draft], sampling: Sampling) -> FinishReason:
+        """What has ended those that it leaves in `drafts`."""
         self.spend.generations += len(drafts)
+        self._num_asked += len(drafts)
         stream = self.engine.generate(
             self.problem,
             parent.token_ids,
@@ -85,9 +91,16 @@ class Expansion:
                 async for chunk in chunks:
                     self._take(parent, drafts, chunk)
         except TimeoutError:
-            return
+            return "cut"
+        except EngineError as error:
+            if error.dead:
+                raise
+            self._failure = error
+            self._num_failed += len(drafts)
+            return "failed"
         if drafts:
             raise EngineError("the engine ended a request before its candidates")
+        return "stop"
 
     def _take(self, parent: Trajectory, drafts: dict[int, Draft], chunk: Chunk) -> None:
         draft = drafts[chunk.index]

@@ -26,7 +26,7 @@ class Allowance:
 def allowance(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> Allowance:
     """Where each stage may have at most so many tokens."""
     share = _share_of_tokens(expand, max_tokens, spend)
-    rooms = [spend.budget.max_answer_tokens - parent.num_tokens for parent in expand.parents]
+    rooms = [_room(parent, spend) for parent in expand.parents]
     most = [sum(max_tokens[stage] for stage in spanned(expand, parent)) for parent in expand.parents]
     given = tuple(max(0, min(each, share, room)) for each, room in zip(most, rooms, strict=True))
     narrowed_by: Limit | None = None
@@ -57,6 +57,12 @@ def spanned(expand: Expand, parent: Trajectory) -> Sequence[Stage]:
     text = parent.text
     missing = [stage for stage in Stage if stage <= expand.stage and stage.closing not in text] or [expand.stage]
     return missing[:1] if expand.stop else missing
+
+
+def _room(parent: Trajectory, spend: Spend) -> int:
+    """None after what the engine has failed on, whose text is not known."""
+    failed = bool(parent.candidates) and parent.last.finish_reason == "failed"
+    return 0 if failed else spend.budget.max_answer_tokens - parent.num_tokens
 
 
 def _share_of_tokens(expand: Expand, max_tokens: Mapping[Stage, int], spend: Spend) -> int:

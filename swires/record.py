@@ -4,7 +4,10 @@ from swires.budget import Spend
 from swires.events import Emit, Retraced, StageChosen, StageStarted, TextCommitted
 from swires.result import Fate, Node, SearchResult, TokenSplit, answer_sections
 from swires.stages import Stage
-from swires.types import ROOT, Candidate, Expand, Outcome, Problem, Trajectory
+from swires.types import ROOT, Candidate, Expand, FinishReason, Outcome, Problem, Trajectory
+
+CUT: tuple[FinishReason, ...] = ("cut", "failed")
+"""How a candidate ends whose text may be known in part."""
 
 
 class Record:
@@ -91,7 +94,7 @@ def _common(trajectories: tuple[Trajectory, ...]) -> Trajectory:
 
 
 def _is_cut(trajectory: Trajectory) -> bool:
-    return bool(trajectory.candidates) and trajectory.last.finish_reason == "cut"
+    return bool(trajectory.candidates) and trajectory.last.finish_reason in CUT
 
 
 def _progress(trajectory: Trajectory) -> tuple[int, float, int]:
@@ -108,7 +111,7 @@ def _node(trajectory: Trajectory, answers: tuple[Trajectory, ...]) -> Node:
 def _fate(candidate: Candidate, answers: tuple[Trajectory, ...]) -> Fate:
     if any(candidate in answer.candidates for answer in answers):
         return "chosen"
-    return "aborted" if candidate.finish_reason == "cut" else "discarded"
+    return "aborted" if candidate.finish_reason in CUT else "discarded"
 
 
 def _split(problem: Problem, nodes: tuple[Node, ...], spend: Spend) -> TokenSplit:

@@ -10,9 +10,9 @@ from swires.budget import Limit
 from swires.errors import InvalidPlan
 from swires.stages import Stage
 
-FinishReason: TypeAlias = Literal["stop", "length", "cut"]
+FinishReason: TypeAlias = Literal["stop", "length", "cut", "failed"]
 """`stop`: at the stage's closing tag, a stop string or the end of the answer; `length`: at `max_tokens`;
-`cut`: the search did not wait for it."""
+`cut`: the search did not wait for it; `failed`: the engine gave it up."""
 
 
 Message: TypeAlias = Mapping[str, Any]

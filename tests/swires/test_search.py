@@ -427,11 +427,13 @@ def test_a_scorer_that_does_not_answer_leaves_time_for_a_conclusion() -> None:
 
 
 class FailingEngine(ScriptedEngine):
+    dead = True
+
     async def generate(
         self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
     ) -> AsyncGenerator[Chunk, None]:
         if prefix[-2:] == ids("!>"):
-            raise EngineError("failed", dead=True) from KeyError("cause")
+            raise EngineError("failed", dead=self.dead) from KeyError("cause")
         async for chunk in super().generate(problem, prefix, stage=stage, n=n, sampling=sampling, live=live):
             yield chunk
 
@@ -444,6 +446,27 @@ def test_a_failing_engine_ends_the_search_with_its_own_error() -> None:
         run(search(SearchPlan(PROBLEM, policy), engine, ScriptedScorer(), lambda event: None))
     assert failed.value.dead
     assert isinstance(failed.value.__cause__, KeyError)
+    assert engine.num_running == 0
+
+
+class FailingAtTimes(FailingEngine):
+    dead = False
+
+
+def test_a_request_that_fails_costs_its_candidates_alone() -> None:
+    engine = FailingAtTimes(lambda request, index: Line("a!>" if index and not request.prefix else f"{index}"))
+    result, _ = searched(SearchPlan(PROBLEM, StageBeam(candidates=2, keep=2)), engine, ScriptedScorer())
+    reasons = ["stop", "stop", "stop", "failed", "stop", "length"]
+    assert [node.candidate.finish_reason for node in result.nodes[:6]] == reasons
+    assert (result.nodes[3].fate, result.nodes[3].score, result.nodes[5].candidate.text) == ("aborted", -math.inf, "")
+    assert not any("a!>" in request.prefix for request in engine.requests)
+    assert (result.stopped_by, [candidate.id for candidate in result.answer.candidates][:3]) == (None, [0, 2, 4])
+
+
+def test_where_every_request_fails_the_error_is_the_search_s() -> None:
+    engine = FailingAtTimes(lambda request, index: Line("!>"))
+    with pytest.raises(EngineError):
+        run(search(SearchPlan(PROBLEM, StageBeam(candidates=2, keep=2)), engine, ScriptedScorer(), lambda event: None))
     assert engine.num_running == 0
 
 

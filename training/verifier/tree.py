@@ -29,7 +29,7 @@ class Sampled(BaseModel):
     parent: int | None
     stage: StageName
     text: str
-    finish_reason: Literal["stop", "length", "cut"]
+    finish_reason: Literal["stop", "length", "cut", "failed"]
 
 
 class Tree(BaseModel):
