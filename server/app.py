@@ -22,6 +22,7 @@ from server.routes import router
 from server.service import Service
 from server.serving_engine import ServingEngine
 from server.settings import MIB, Settings
+from server.watchdog import Watched
 from swires.errors import SwiresError
 from swires.protocols import Scorer
 from swires.scheduler import Scheduler
@@ -57,8 +58,9 @@ def create_app(
 ) -> FastAPI:
     """Serve `engine`, which the caller starts and stops, with `scorers` by name, the first the default; `lengths` are
     the tokens that a stage usually has. Raises KeysError."""
+    watched = Watched(engine, settings.engine_stall_s)
     scheduler = Scheduler(
-        engine,
+        watched,
         capacity=settings.max_candidates,
         max_waiting=settings.max_waiting,
         shrinks=settings.shrink_under_load,
@@ -66,6 +68,7 @@ def create_app(
     metrics = Metrics(scheduler, engine, settings.name)
     service = Service(
         engine,
+        watched,
         metrics.watched_scorers(scorers),
         settings,
         scheduler,

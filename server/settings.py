@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         "its key: SWIRES_ENGINE_API_KEY",
     )
     engine_api_key: SecretStr | None = Field(None, exclude=True)
+    engine_stall_s: float = Field(
+        300, gt=0, description="seconds after which an engine that leaves its requests without a word counts as dead"
+    )
     max_cached_positions: int = Field(
         CACHED_POSITIONS, ge=0, description="positions whose keys and values --engine transformers keeps"
     )

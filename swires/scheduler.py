@@ -5,7 +5,7 @@ import math
 from collections.abc import AsyncGenerator
 
 from swires.admission import Line, Turn
-from swires.errors import Overloaded
+from swires.errors import EngineError, Overloaded
 from swires.events import Emit, Event
 from swires.plan import SearchPlan
 from swires.protocols import Engine, Scorer
@@ -31,6 +31,7 @@ class Scheduler:
         self._line = Line(capacity)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._given_up: str | None = None
         self._mean_s = 1.0
 
     @property
@@ -61,7 +62,7 @@ class Scheduler:
     def join(self, width: int) -> Turn:
         """The turn of a search of this width, for whoever has yet to render its plan: to be left whatever happens.
 
-        Raises Overloaded.
+        Raises Overloaded, EngineError.
         """
         self._check_open()
         cost = self._cost(width)
@@ -91,6 +92,8 @@ class Scheduler:
         try:
             while (event := await events.get()) is not None:
                 yield event
+            if self._given_up and task.cancelled():
+                raise EngineError(self._given_up, dead=True)
             task.result()
         finally:
             task.cancel()
@@ -103,6 +106,13 @@ class Scheduler:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def give_up(self, reason: str) -> None:
+        """There is no engine any more: all searches end with EngineError, those to come too."""
+        self._given_up = reason
+        self._line.dismiss(EngineError(reason, dead=True))
+        for task in self._tasks:
+            task.cancel()
+
     async def _search(self, plan: SearchPlan, scorer: Scorer, emit: Emit, joined: Turn | None) -> None:
         with joined or self.join(plan.width) as turn:
             await turn.come()
@@ -111,6 +121,8 @@ class Scheduler:
         self._mean_s += NEWEST_SHARE * (result.seconds - self._mean_s)
 
     def _check_open(self) -> None:
+        if self._given_up:
+            raise EngineError(self._given_up, dead=True)
         if self._draining:
             raise self._refusal("shutting down", "draining")
 

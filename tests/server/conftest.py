@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
@@ -10,22 +10,30 @@ from server.app import create_app
 from server.engine.fake import FakeEngine
 from server.scorer.fake import FakeScorer
 from server.settings import Settings
+from swires.protocols import Scorer
 from tests.server.client import connect
+from tests.server.left import nothing_left
 
 LIMIT_S = 30
+SCORERS: Mapping[str, Scorer] = {"fake": FakeScorer(), "other": FakeScorer()}
 
 Started = Callable[..., AbstractAsyncContextManager[FastAPI]]
 
 
 @pytest.fixture
 def serving() -> Started:
-    """Makes an app over a started fake engine, with any settings; a test that waits in vain within it fails."""
+    """Makes an app over a started fake engine, with any settings. A test that waits in vain within it fails, and one
+    that leaves it while anything of a request is still there."""
 
     @asynccontextmanager
-    async def make(engine: FakeEngine | None = None, **settings: object) -> AsyncIterator[FastAPI]:
-        scorers = {"fake": FakeScorer(), "other": FakeScorer()}
+    async def make(
+        engine: FakeEngine | None = None, *, scorers: Mapping[str, Scorer] = SCORERS, **settings: object
+    ) -> AsyncIterator[FastAPI]:
         async with asyncio.timeout(LIMIT_S), engine or FakeEngine() as running:
-            yield create_app(running, scorers, Settings.model_validate({"model": "demo", **settings}))
+            tasks = asyncio.all_tasks()
+            app = create_app(running, scorers, Settings.model_validate({"model": "demo", **settings}))
+            yield app
+            await nothing_left(app, tasks)
 
     return make
 

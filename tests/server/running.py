@@ -26,6 +26,7 @@ LIMIT_S = 10
 class Running:
     """A server under way; `task` is done when it has stopped."""
 
+    app: FastAPI
     url: str
     task: asyncio.Task[None]
 
@@ -45,7 +46,7 @@ async def running(app: FastAPI) -> AsyncGenerator[Running, None]:
         try:
             async with asyncio.timeout(LIMIT_S):
                 await listening.wait()
-            yield Running(f"http://127.0.0.1:{port}", task)
+            yield Running(app, f"http://127.0.0.1:{port}", task)
         finally:
             await stopped(task)
 
@@ -67,6 +68,13 @@ async def stopped(task: asyncio.Task[None]) -> None:
             signalled(signal.SIGTERM)
             await asyncio.wait((task,), timeout=LIMIT_S)
     assert task.done(), "the server does not stop"
+
+
+async def told_to_stop(client: httpx.AsyncClient, number: signal.Signals) -> None:
+    """And has heard it."""
+    signalled(number)
+    while (await client.get("/ready")).status_code == 200:
+        pass
 
 
 def signalled(number: signal.Signals) -> None:

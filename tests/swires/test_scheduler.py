@@ -108,6 +108,33 @@ def test_a_search_that_is_never_begun_takes_nothing() -> None:
     run(main())
 
 
+def test_without_an_engine_all_that_run_wait_and_come_end_with_that() -> None:
+    """One that has its turn in the line and has yet to be rendered, too."""
+
+    async def main() -> None:
+        clients = Clients(script=lambda *_: Line("4", 1e9))
+        tasks = clients.begin(CAPACITY, 1)
+        await rest()
+        turn = clients.scheduler.join(1)
+        assert clients.counts == (1, 2, CAPACITY)
+        clients.scheduler.give_up("it is gone")
+        await clients.scheduler.drain()
+        plan = SearchPlan(Problem(0, num_prompt_tokens=10), BestOfN(1))
+        with pytest.raises(EngineError, match="it is gone"), turn:
+            await anext(clients.scheduler.run(plan, ScriptedScorer(), turn))
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, EngineError)
+            assert (str(ended), ended.dead) == ("it is gone", True)
+        with pytest.raises(EngineError, match="it is gone"):
+            await clients.visit(1)
+        with pytest.raises(EngineError, match="it is gone"):
+            clients.scheduler.join(1)
+        assert clients.counts == (0, 0, 0)
+        assert asyncio.get_running_loop().time() == 0.0
+
+    run(main())
+
+
 def test_errors_of_a_search_reach_the_reader() -> None:
     def fail(*_: object) -> Line:
         raise EngineError("failed")
