@@ -5,9 +5,10 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from server.errors import Refused
 from server.keys import KeyFile
@@ -16,6 +17,9 @@ from swires.events import CandidateFinished, Event, SearchFinished
 from swires.types import Problem
 
 MINUTE_S = 60
+
+Place: TypeAlias = ExitStack
+"""Of one search, to be left whatever happens, which may be more than once."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +33,7 @@ class Share:
         self._tokens = 0.0
         self._at = clock()
 
-    @contextmanager
-    def place(self, limits: "Limits") -> Generator[None, None, None]:
+    def place(self, limits: "Limits") -> Place:
         """See `Caller.place`."""
         self._drain(limits)
         if limits.searches is not None and self._searches >= limits.searches:
@@ -42,13 +45,15 @@ class Share:
             message = f"this key may use {rate} tokens a minute"
             raise over_share(message, reason="key_tokens", retry_after_s=max(1, wait_s))
         self._searches += 1
-        try:
-            yield
-        finally:
-            self._searches -= 1
+        place = Place()
+        place.callback(self._leave)
+        return place
 
     def spend(self, tokens: int) -> None:
         self._tokens += tokens
+
+    def _leave(self) -> None:
+        self._searches -= 1
 
     def _drain(self, limits: "Limits") -> None:
         now = self._clock()
@@ -74,17 +79,17 @@ class Caller:
     limits: Limits = Limits()
     share: Share = field(default_factory=Share)
 
-    def place(self) -> AbstractContextManager[None]:
-        """Of one search. Raises Refused: 429."""
+    def place(self) -> Place:
+        """Taken before anything of a request is read. Raises Refused: 429."""
         return self.share.place(self.limits)
 
-    async def counted(self, events: AsyncGenerator[Event, None], problem: Problem) -> AsyncGenerator[Event, None]:
-        """The `events` of a search on its share, which prompt, candidates and scoring are taken from as they come.
-
-        Raises Refused, 429, before the first.
-        """
+    async def counted(
+        self, events: AsyncGenerator[Event, None], problem: Problem, place: Place
+    ) -> AsyncGenerator[Event, None]:
+        """The `events` of a search in its `place`; prompt, candidates and scoring are taken from the share as they
+        come."""
         async with aclosing(events):
-            with self.place():
+            with place:
                 if self.label is not None:
                     logger.info("%s begins a search", self.label)
                 self.share.spend(problem.num_prompt_tokens)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -36,7 +37,7 @@ from server.span import span
 from server.sse import EventStream
 from swires.admission import Turn
 from swires.errors import InvalidPlan, Overloaded
-from swires.estimate import estimate
+from swires.estimate import Estimate, estimate
 from swires.events import Event, SearchFinished
 from swires.plan import SearchPlan
 from swires.protocols import Scorer
@@ -44,9 +45,15 @@ from swires.result import SearchResult
 from swires.types import Problem
 
 BODY_TIMEOUT_S = 60
-"""How long a client may take to send its request."""
+"""How long a client may take to send its request, however long that is."""
+
+BODY_GRACE_S = 10
+MIN_BODY_RATE = 32 * 1024
+"""It may take the one, and a second for each so many bytes: whoever sends nothing keeps others from arriving."""
 
 Kind = TypeVar("Kind", bound=schemas.Request)
+
+_estimator = ThreadPoolExecutor(1, thread_name_prefix="estimate")
 
 router = APIRouter()
 """Without a key: what tells whether the server lives."""
@@ -104,16 +111,18 @@ async def _answered(
     make_reply: Callable[[Kind, Facts, Settings], Reply],
 ) -> Response:
     """The road of a search, from either API."""
-    async with _gate(service, caller):
+    place = held.enter_context(caller.place())
+    async with _gate(service):
         asked = await _checked(request, service, kind)
         choice = choose(asked, service.settings, service.scorers)
         note(policy=choice.policy.name, preset=choice.preset, scorer=choice.scorer)
         limits = budget(choice, asked, service.settings)
         turn = None if asked.swires.dry_run else held.enter_context(_turn(choice, service))
-        problem = await _rendered(asked, service, caller)
-    plan = search_plan(
-        problem, choice.policy, limits, asked, service.settings, max_model_len=service.engine.max_model_len
-    )
+        problem = await while_connected(request.receive, _rendered(asked, service, caller))
+        plan = search_plan(
+            problem, choice.policy, limits, asked, service.settings, max_model_len=service.engine.max_model_len
+        )
+        cost = await while_connected(request.receive, _estimated(plan, service)) if asked.swires.dry_run else None
     facts = Facts(
         policy=plan.policy.name,
         preset=choice.preset,
@@ -123,13 +132,13 @@ async def _answered(
         trace=asked.swires.trace,
     )
     reply = make_reply(asked, facts, service.settings)
-    if asked.swires.dry_run:
-        return await _dry_run(plan, reply, service, stream=bool(asked.stream))
-    trace = SearchTrace.begun(plan, model=asked.model, preset=choice.preset, content=service.settings.trace_content)
+    if cost is not None:
+        return _dry_run(plan.problem, cost, reply, service, stream=bool(asked.stream))
     assert turn is not None
+    trace = SearchTrace.begun(plan, model=asked.model, preset=choice.preset, content=service.settings.trace_content)
     searching = service.scheduler.run(plan, _scorer(choice, service), turn, trace.tell if trace else None)
     watched = service.metrics.watched(searching, turn, policy=plan.policy.name, preset=choice.preset)
-    events = caller.counted(until_ended(watched, partial(_tell, trace)), problem)
+    events = caller.counted(until_ended(watched, partial(_tell, trace)), problem, place)
     if asked.stream:
         return _stream(reply.chunks(events), reply, service)
     result = await while_connected(request.receive, _result(events))
@@ -172,7 +181,7 @@ async def models(service: TheService) -> JSONResponse:
 @router.get("/health")
 async def health(service: TheService) -> Response:
     """Whether process and engine live, whatever the load."""
-    if service.fault:
+    if not service.engine.alive:
         return _unavailable("the engine is dead", code="engine_dead")
     return Response()
 
@@ -206,21 +215,19 @@ async def openapi_document(service: TheService) -> JSONResponse:
 
 
 @asynccontextmanager
-async def _gate(service: Service, caller: Caller) -> AsyncGenerator[None, None]:
-    """Raises Overloaded rather than let requests wait with what they have brought, Refused: 429."""
+async def _gate(service: Service) -> AsyncGenerator[None, None]:
+    """Raises Overloaded rather than let requests wait with what they have brought."""
     if service.gate.locked():
         raise Overloaded("too many requests at once", reason="arriving_full")
-    with caller.place():
-        async with service.gate:
-            yield
+    async with service.gate:
+        yield
 
 
 async def _checked(request: Request, service: Service, kind: type[Kind]) -> Kind:
     """Raises Refused: 400, 408, 413, 415."""
     _check_content_type(request.headers.get("content-type", ""))
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await _body(request, service.settings.max_body_mib * MIB)
+        body = await _body(request, service.settings.max_body_mib * MIB)
     except TimeoutError:
         raise Refused("the request took too long to arrive", status=408, code="request_timeout") from None
     try:
@@ -235,11 +242,14 @@ def _check_content_type(value: str) -> None:
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > max_bytes:
-            raise Refused(f"a request may have at most {max_bytes} bytes", status=413, code="request_too_large")
+    """Raises Refused: 413, TimeoutError."""
+    body, start = bytearray(), asyncio.get_running_loop().time()
+    async with asyncio.timeout_at(start + min(BODY_TIMEOUT_S, BODY_GRACE_S)) as patience:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > max_bytes:
+                raise Refused(f"a request may have at most {max_bytes} bytes", status=413, code="request_too_large")
+            patience.reschedule(start + min(BODY_TIMEOUT_S, BODY_GRACE_S + len(body) / MIN_BODY_RATE))
     return bytes(body)
 
 
@@ -274,11 +284,15 @@ def _stream(chunks: AsyncGenerator[Json, None], reply: Reply, service: Service) 
     return EventStream(chunks, keep_alive_s=keep_alive_s, failed=reply.failed, last=reply.last)
 
 
-async def _dry_run(plan: SearchPlan, reply: Reply, service: Service, *, stream: bool) -> Response:
-    told = await asyncio.to_thread(estimate, plan, service.lengths)
+async def _estimated(plan: SearchPlan, service: Service) -> Estimate:
+    """One at a time, in a thread: more would be taken from the time of the searches."""
+    return await asyncio.get_running_loop().run_in_executor(_estimator, estimate, plan, service.lengths)
+
+
+def _dry_run(problem: Problem, cost: Estimate, reply: Reply, service: Service, *, stream: bool) -> Response:
     if stream:
-        return _stream(reply.dry_chunks(plan.problem, told), reply, service)
-    return JSONResponse(reply.dry_run(plan.problem, told))
+        return _stream(reply.dry_chunks(problem, cost), reply, service)
+    return JSONResponse(reply.dry_run(problem, cost))
 
 
 async def _rendered(asked: schemas.Request, service: Service, caller: Caller) -> Problem:
