@@ -181,7 +181,7 @@ async def models(service: TheService) -> JSONResponse:
 @router.get("/health")
 async def health(service: TheService) -> Response:
     """Whether process and engine live, whatever the load."""
-    if not service.engine.alive:
+    if service.fault:
         return _unavailable("the engine is dead", code="engine_dead")
     return Response()
 

@@ -1,6 +1,10 @@
-"""The app in this process, from a bound socket until a signal: searches finish first, a second signal ends them."""
+"""The app in this process, from a bound socket until a signal: searches finish first, a second signal ends them.
+
+An engine that dies ends it too. No other is started here: whatever supervises the process begins anew from nothing.
+"""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -17,6 +21,11 @@ from swires.errors import EngineError
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FLUSH_S = 5
 """How long a client may take to read the end of its answer once all searches are done."""
+
+TICK_S = 1.0
+"""How often the engine is looked at."""
+
+logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -42,11 +51,17 @@ class Server(uvicorn.Server):
 
 
 async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], None]) -> None:
-    """Answer requests on `sock` until SIGTERM or SIGINT. Raises EngineError when the engine dies."""
+    """Answer requests on `sock` until SIGTERM or SIGINT. Raises EngineError when the engine has died and all searches
+    have been answered with that."""
     service: Service = app.state.service
 
-    async def check_engine() -> None:
-        server.should_exit |= not service.engine.alive
+    async def watch() -> None:
+        while (fault := service.fault) is None:
+            await asyncio.sleep(TICK_S)
+            service.watched.tick(TICK_S)
+        logger.error("%s: the server ends", fault)
+        service.scheduler.give_up(fault)
+        server.should_exit = True
 
     async def drain() -> None:
         await service.scheduler.drain()
@@ -67,16 +82,16 @@ async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], No
         access_log=False,  # `server.account` tells more
         server_header=False,
         timeout_graceful_shutdown=FLUSH_S,
-        callback_notify=check_engine,
-        timeout_notify=1,
     )
     allow_connections()
     server = Server(config, on_listening)
     async with app.router.lifespan_context(app), asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch())
         with _on_signal(stop):
             await server.serve([sock])
-    if not service.engine.alive:
-        raise EngineError("the engine died", dead=True)
+        watching.cancel()
+    if service.fault:
+        raise EngineError(service.fault, dead=True)
 
 
 @contextmanager
