@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children
@@ -423,7 +423,8 @@ def _greet(sock: socket.socket, settings: Settings) -> None:
     if settings.log_format == "json":
         logger.info("serving", extra={"facts": {"model": settings.name, "url": url}})
         return
-    print(f"\nServing {settings.name} at {url}\n\n{sample.curl(url, settings.name)}\n", flush=True)
+    with suppress(OSError):  # a full disk is no reason not to serve
+        print(f"\nServing {settings.name} at {url}\n\n{sample.curl(url, settings.name)}\n", flush=True)
 
 
 def _end_at_once_on_signals() -> None:

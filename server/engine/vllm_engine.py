@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from multiprocessing import resource_tracker
+from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
@@ -518,7 +520,18 @@ def _starting() -> Iterator[None]:
         yield
     except (VLLMError, RuntimeError, ValueError, TypeError, OSError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise EngineError(f"the engine did not start: {reason}", dead=True) from error
+        raise EngineError(f"the engine did not start: {reason}{_no_cache()}", dead=True) from error
+
+
+def _no_cache() -> str:
+    """What a process of vLLM may have died of, which only its own trace would tell."""
+    folder = Path(vllm.envs.VLLM_CACHE_ROOT)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return f"; vLLM cannot write to {folder} ({error.strerror}): set VLLM_CACHE_ROOT to a folder where it can"
+    return ""
 
 
 @contextmanager

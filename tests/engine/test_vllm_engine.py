@@ -197,6 +197,16 @@ async def test_a_start_that_fails_is_told_in_one_line(start_vllm: "StartVllm", t
     assert failed.value.dead
 
 
+async def test_a_start_that_fails_tells_of_a_cache_that_cannot_be_written(
+    start_vllm: "StartVllm", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "file" / "vllm"))
+    with pytest.raises(EngineError, match=r"cannot write to .*/file/vllm \(Not a directory\): set VLLM_CACHE_ROOT to"):
+        async with start_vllm(tmp_path):
+            pass
+
+
 @pytest.mark.parametrize(
     "schema",
     [

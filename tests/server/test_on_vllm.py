@@ -29,6 +29,7 @@ from swires.plan import SearchPlan
 from swires.stages import Stage
 from swires.types import Problem
 from tests.server.client import Json, chat, chunks, image_url
+from tests.server.left import nothing_left
 from tests.server.running import Running, running_checkpoint
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def server(vllm_engine: "VllmEngine", checkpoint: Path) -> AsyncIterator[Running]:
     async with running_checkpoint(vllm_engine, checkpoint) as server:
         yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def after_each(server: Running) -> AsyncIterator[None]:
+    yield
+    await nothing_left(server.app)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
