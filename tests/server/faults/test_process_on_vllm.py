@@ -54,7 +54,7 @@ async def nothing_is_left(client: httpx.AsyncClient) -> None:
             pass
 
 
-async def test_a_cache_that_is_too_small_then_a_core_that_stalls_then_one_that_is_killed(
+async def test_a_small_cache_then_a_core_that_stalls_then_one_that_is_killed(
     tmp_path: Path, record_property: Record
 ) -> None:
     """One server for all of them."""
