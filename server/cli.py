@@ -74,6 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwiresError as error:
         print(f"swires: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # where nothing can be written
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"swires: {where}{error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0

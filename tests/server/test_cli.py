@@ -225,6 +225,13 @@ def test_a_scorer_that_is_not_there_is_told_before_the_engine_starts(
     assert ended.stderr.startswith(line)
 
 
+def test_where_nothing_can_be_written_is_one_line(checkpoint: Path) -> None:
+    serve = f"{sys.executable} -m server serve --model {checkpoint} --port 0 --log-format json"
+    ended = subprocess.run(["bash", "-c", f"ulimit -f 0; exec {serve}"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("swires: No usable temporary directory found in ")
+
+
 def test_the_curl_line_holds_a_request_that_the_server_takes() -> None:
     words = shlex.split(sample.curl("http://127.0.0.1:8000", "it's"))
     assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]
