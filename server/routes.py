@@ -28,6 +28,7 @@ from server.plan import Choice, budget, choose, model_names, search_plan
 from server.reply import Reply
 from server.responses import ResponseReply
 from server.responses_schemas import ResponsesRequest
+from server.schema_limits import check_size
 from server.schemas import ChatRequest
 from server.scorer.by_stage import ByStage
 from server.search_trace import SearchTrace
@@ -305,6 +306,7 @@ async def _rendered(asked: schemas.Request, service: Service, caller: Caller) ->
         raise Refused(message, param="top_logprobs", code="invalid_value")
     try:
         if asked.json_schema is not None:
+            check_size(asked.json_schema)
             await service.engine.check_schema(asked.json_schema)
         sources = images.within(list(asked.images()), limits)
         with span("render", {"swires.images": len(sources)}):

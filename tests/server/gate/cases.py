@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from io import BytesIO
 from typing import Any
 
@@ -54,6 +55,11 @@ def asking(number: int, status: int, param: str | None, content: Any, role: str 
 def showing(number: int, status: int, url: Any, **more: Any) -> Case:
     param = None if status == 200 else "messages[0].content[0].image_url.url"
     return asking(number, status, param, [{"type": "image_url", "image_url": {"url": url}, **more}])
+
+
+def bound(status: int, schema: Any) -> Case:
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    return sent(44, status, None if status == 200 else "response_format", response_format=response_format)
 
 
 def data_url(data: bytes, kind: str = "image/png") -> str:
@@ -106,7 +112,13 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "GIF": lambda: gif(65_000, 65_000),
     "zTXt": lambda: png(8, 8, BOMB),
 }
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+LARGE_SCHEMAS: tuple[Any, ...] = (
+    reduce(lambda schema, _: {"type": "object", "properties": {"a": schema}}, range(64), {}),
+    {"type": "string", "pattern": "(a?b*){1,9}" * 1000},
+    {"type": "object", "properties": {f"k{number}": {} for number in range(1000)}},
+    {"type": "object", "properties": {f"k{number}": {} for number in range(100)}, "minProperties": 50},
+    {"type": "object", "properties": {"a": {"const": "x" * 100_000}}},
+)
 NO_LISTS: tuple[Any, ...] = ([], {}, "x", None)
 NO_CONTENTS: tuple[Any, ...] = (3, None, [])
 NOT_JSON: dict[str, str] = {"Content-Type": "text/plain"}
@@ -182,6 +194,8 @@ CASES = (
     *(sent(43, 400, "tools", tools=value) for value in ([], [{"type": "function"}])),
     sent(43, 400, "tool_choice", tool_choice="auto"),
     sent(44, 400, "response_format", response_format={"type": "regex"}),
+    *(bound(400, schema) for schema in LARGE_SCHEMAS),
+    bound(200, {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
     sent(45, 400, "stream_options", stream_options={"include_usage": True}),
     *(
         sent(46, 400, name, **{name: {}})
