@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload lock clean
+.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -107,6 +107,9 @@ verifier-demo: $(EVERYTHING) ## teach MODEL to judge by its own samples, and rep
 	$(BIN)/python -m training export --model $(VERIFIER)/run --out $(VERIFIER)/exported
 	$(BIN)/python -m training verifier report --labels $(VERIFIER)/labels/heldout.jsonl --max-new-tokens 300 \
 		--models before=$(MODEL) after=$(VERIFIER)/exported --out $(VERIFIER)/report
+
+trace: $(EVERYTHING) ## record one search of MODEL with its spans and draw it for the page; a minute
+	$(BIN)/python -m deploy.trace --model $(MODEL) --out server/docs/trace
 
 screenshots: $(EVERYTHING) ## take the pictures of the page again, of MODEL
 	$(BIN)/swires serve --model $(MODEL) --port $(PORT) & server=$$!; \

@@ -29,6 +29,7 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **({} if record.processName == "MainProcess" else {"process": record.processName}),
             "message": record.getMessage(),
             **_belonging(record),
         }

@@ -28,7 +28,7 @@ def rows(spans: Sequence[Received]) -> Iterator[Row]:
     known = {span.id for span in spans}
 
     def below(parent: str, depth: int) -> Iterator[Row]:
-        for span in sorted((each for each in spans if each.parent == parent), key=lambda each: (each.start, -each.end)):
+        for span in sorted((each for each in spans if each.parent == parent), key=lambda each: (each.start, each.end)):
             yield depth, span
             yield from below(span.id, depth + 1)
 
@@ -52,9 +52,10 @@ def as_picture(spans: Sequence[Received], path: Path) -> None:
     for line, (_, span) in enumerate(all_rows):
         at, length = 1000 * (span.start - start), 1000 * (span.end - span.start)
         axes.barh(line, max(length, 0.3), left=at, color=_colour(span), height=0.75)
-        for name, told in span.events:
+        for name, event_at, told in span.events:
             if name == "retraced":
-                axes.annotate(f"retraced to {told['swires.to']}", (at + length, line), fontsize=7, va="center")
+                text = f"| retraced to {told['swires.to']}"
+                axes.text(1000 * (event_at - start), line, text, fontsize=7, va="center", color="white")
     axes.set_yticks(range(len(all_rows)), [f"{'    ' * depth}{label(span)}" for depth, span in all_rows], fontsize=7)
     for tick in axes.get_yticklabels():
         tick.set_horizontalalignment("left")

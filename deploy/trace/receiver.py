@@ -23,7 +23,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 @dataclass(frozen=True)
 class Received:
-    """A span as it came; times are seconds since 1970."""
+    """A span as it came, its events with their time; times are seconds since 1970."""
 
     service: str
     name: str
@@ -33,7 +33,7 @@ class Received:
     start: float
     end: float
     attributes: Mapping[str, Any]
-    events: tuple[tuple[str, Mapping[str, Any]], ...]
+    events: tuple[tuple[str, float, Mapping[str, Any]], ...]
     failed: bool
 
 
@@ -97,7 +97,7 @@ def _received(service: str, span: Span) -> Received:
         span.start_time_unix_nano / 1e9,
         span.end_time_unix_nano / 1e9,
         _read(span.attributes),
-        tuple((event.name, _read(event.attributes)) for event in span.events),
+        tuple((event.name, event.time_unix_nano / 1e9, _read(event.attributes)) for event in span.events),
         span.status.code == Status.STATUS_CODE_ERROR,
     )
 

@@ -170,7 +170,7 @@ async def test_retraces_and_choices_are_seen() -> None:
     async with traced(receiver) as app, connect(app) as client:
         reply = await ask(client, swires={"policy": "swires", "accept_z": 100, "max_retraces": 2})
     search = one(receiver.spans, "chat demo")
-    events = [(name, told.get("swires.to", told.get("swires.stage"))) for name, told in search.events]
+    events = [(name, told.get("swires.to", told.get("swires.stage"))) for name, _, told in search.events]
     assert events.count(("retraced", "CAPTION")) == reply.json()["swires"]["retraces"] == 2
     assert [stage for name, stage in events if name == "stage chosen"] == list(Stage.__members__)
     assert [span.name for span in stages(receiver.spans)].count("CAPTION") == 3

@@ -8,7 +8,10 @@ from typing import Any
 
 WIDTH = 118
 
-FREE = {"id", "item_id", "created", "created_at", "completed_at", "seconds", "score", "logprob", "cached", "computed"}
+FREE = {
+    *("id", "item_id", "request_id", "created", "created_at", "completed_at"),
+    *("seconds", "score", "logprob", "cached", "computed"),
+}
 """Keys whose values are another each time, or on another machine; all else is as on the page, as at temperature 0 the
 same request has the same answer."""
 
