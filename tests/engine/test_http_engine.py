@@ -12,10 +12,14 @@ from typing import Any
 import httpx
 import prometheus_client
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from server.engine import http_engine
 from server.engine.http_engine import SEARCH_KEY, HttpEngine, Picture, Rendered
 from server.in_process import InProcess
+from server.span import current
+from server.tracing import Tracing
 from swires.errors import EngineError
 from swires.stages import Stage
 from swires.types import Sampling
@@ -105,6 +109,14 @@ async def test_a_callers_salt_goes_to_the_servers(checkpoint: Path, salt: str | 
     servers = Servers(lambda request: 3 if request == 1 else None)
     await drawn(checkpoint, servers, salt)
     assert [body.get("cache_salt") for body in servers.of_candidates()] == [salt, salt]
+
+
+async def test_a_traced_search_takes_the_servers_into_its_trace(checkpoint: Path) -> None:
+    servers = Servers(lambda request: None)
+    async with Tracing(SimpleSpanProcessor(InMemorySpanExporter())) as tracing:
+        with current(tracing.request("POST", {}, {})) as span:
+            await drawn(checkpoint, servers)
+    assert {request.headers["traceparent"] for request in servers.asked} == {span.headers["traceparent"]}
 
 
 def test_a_callers_pictures_have_names_of_their_own() -> None:

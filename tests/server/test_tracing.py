@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from deploy.trace.receiver import Received, Receiver
 from server.app import create_app
+from server.commands import StartError, _collector
 from server.engine.fake import FakeEngine
 from server.scorer.fake import FakeScorer
 from server.scorer.guarded import Guarded
@@ -264,6 +265,21 @@ async def test_without_a_collector_there_are_no_headers(
     async with started(engine) as app, connect(app) as client:  # type: ignore[attr-defined]
         await client.post("/v1/chat/completions", json=chat(), headers={"traceparent": TRACEPARENT})
     assert {header for _, header in engine.told} == {""}
+
+
+def test_where_traces_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENDPOINT", "PROTOCOL"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_TRACES_{name}", raising=False)
+    silent, told = Settings(model="demo"), Settings(model="demo", otlp_traces_endpoint="http://a:1")
+    assert _collector(silent) == Collector()
+    assert _collector(told) == Collector(endpoint="http://a:1", protocol="grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:2/v1/traces")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+    assert _collector(silent) == Collector(endpoint="http://b:2/v1/traces", protocol="http/protobuf")
+    assert _collector(told).endpoint == "http://a:1"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")
+    with pytest.raises(StartError, match=r"^OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: Input should be 'grpc' or"):
+        _collector(silent)
 
 
 def test_opentelemetry_is_imported_where_it_is_asked_for() -> None:
