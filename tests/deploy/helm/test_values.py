@@ -134,6 +134,10 @@ def test_every_line_of_the_values_is_explained() -> None:
             "servingEngineSpec: {nodes: 2, vllmConfig: {tensorParallelSize: 2}, modelSpec: [{name: a, modelURL: /m}]}",
             "must stay within a node",
         ),
+        (
+            "servingEngineSpec: {nodes: 2, vllmConfig: {dataParallelSize: 2}, modelSpec: [{name: a, modelURL: /m}]}",
+            "goes within a node",
+        ),
         ("servingEngineSpec: {modelSpec: [{name: a}]}", "which model"),
         ("servingEngineSpec: {inferencePool: {enabled: true}}", "endpointPicker.name"),
         ("servingEngineSpec: {httpRoute: {enabled: true}}", "parentRefs"),

@@ -48,6 +48,9 @@
 {{- if and (gt (int $model.nodes) 1) (or $model.routed (lt (int $model.requestGPU) 1)) -}}
 {{- fail (printf $refuse "nodes: more than one goes with requestGPU, and not with routerSpec.enableRouter") -}}
 {{- end -}}
+{{- if and (gt (int $model.nodes) 1) (gt (int $model.vllmConfig.dataParallelSize) 1) -}}
+{{- fail (printf $refuse "dataParallelSize: goes within a node; across nodes take more replicas") -}}
+{{- end -}}
 {{- if and $model.inferencePool.enabled (not $model.inferencePool.endpointPicker.name) -}}
 {{- fail (printf $refuse "inferencePool.endpointPicker.name: name the Service of the endpoint picker") -}}
 {{- end -}}
