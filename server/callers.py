@@ -1,7 +1,6 @@
 """Who asks: the key that a request brings, and what is left of its share."""
 
 import hmac
-import logging
 import math
 import secrets
 import time
@@ -20,8 +19,6 @@ MINUTE_S = 60
 
 Place: TypeAlias = ExitStack
 """Of one search, to be left whatever happens, which may be more than once."""
-
-logger = logging.getLogger(__name__)
 
 
 class Share:
@@ -90,8 +87,6 @@ class Caller:
         come."""
         async with aclosing(events):
             with place:
-                if self.label is not None:
-                    logger.info("%s begins a search", self.label)
                 self.share.spend(problem.num_prompt_tokens)
                 told = 0
                 async for event in events:

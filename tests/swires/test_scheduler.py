@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from swires.errors import EngineError, Overloaded
 from swires.events import Event, SearchFinished, StageStarted
 from swires.plan import SearchPlan
 from swires.policies import BestOfN, Swires
+from swires.protocols import Chunk
 from swires.scheduler import Scheduler
 from swires.types import Problem
 from tests.swires.scripted import Line, ScriptedEngine, ScriptedScorer, few, run
@@ -330,3 +333,34 @@ def test_a_policy_that_needs_all_its_generations_keeps_them() -> None:
         return [stopped_by(await task) for task in clients.begin(4, 4, 4)]
 
     assert run(main()) == [(None, 4)] * 3
+
+
+def test_who_watches_is_told_at_once_in_the_searches_own_task() -> None:
+    """So that what it sets there is seen by what the search does next."""
+    mine: ContextVar[int] = ContextVar("mine", default=0)
+
+    class Looking(ScriptedEngine):
+        def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Chunk, None]:
+            seen.append(mine.get())
+            return super().generate(*args, **kwargs)
+
+    async def search(number: int) -> None:
+        watched: list[Event] = []
+
+        def watch(event: Event) -> None:
+            watched.append(event)
+            if isinstance(event, StageStarted):
+                mine.set(number)
+
+        plan = SearchPlan(Problem(number, num_prompt_tokens=10), BestOfN(1))
+        async with aclosing(scheduler.run(plan, ScriptedScorer(), watch=watch)) as events:
+            assert [event async for event in events] == watched
+        assert mine.get() == 0
+
+    async def main() -> None:
+        await asyncio.gather(*map(search, range(1, 4)))
+
+    seen: list[int] = []
+    scheduler = Scheduler(Looking(lambda *_: Line("4", 1.0)), capacity=CAPACITY, max_waiting=9)
+    run(main())
+    assert sorted(seen) == [1, 2, 3]
