@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeAlias, TypeVar
 
 import httpx
 import uvloop
@@ -55,6 +56,9 @@ QUESTIONS_FILE = "questions.jsonl"
 READ_NO_QUESTION = ("likelihood", "consensus")
 NOT_ASKED = Problem(None, 0)
 """What a tree was searched for, where nobody looks at it again."""
+
+EXIT_S = 60
+"""How long a dead engine may take to be stopped."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +144,7 @@ def _check_who_may(settings: Settings, sock: socket.socket) -> None:
 
 async def _serve(settings: Settings, known: Checkpoint, sock: socket.socket, engine_arguments: Sequence[str]) -> None:
     async with _app(settings, known, engine_arguments) as app:
-        await serve(app, sock, partial(_begin, sock, settings))
+        await serve(app, sock, partial(_begin, sock, settings), on_fault=_end_soon)
 
 
 @asynccontextmanager
@@ -434,6 +438,23 @@ def _end_at_once_on_signals() -> None:
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
     """Before and after the server is up: vLLM starts in a thread that nothing interrupts, with processes of its own."""
+    _end(128 + number)
+
+
+def _end_soon(fault: str) -> None:
+    """An engine that stands still may never be stopped, nor a thread of it be joined."""
+
+    def end() -> None:
+        with suppress(OSError):
+            os.write(2, f"swires: {fault}\n".encode())
+        _end(1)
+
+    timer = threading.Timer(EXIT_S, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _end(status: int) -> NoReturn:
     for process in active_children():
         process.kill()
-    os._exit(128 + number)
+    os._exit(status)

@@ -50,9 +50,15 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
 
-async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], None]) -> None:
+def _wait(fault: str) -> None:
+    """For as long as it takes to end."""
+
+
+async def serve(
+    app: FastAPI, sock: socket.socket, on_listening: Callable[[], None], on_fault: Callable[[str], None] = _wait
+) -> None:
     """Answer requests on `sock` until SIGTERM or SIGINT. Raises EngineError when the engine has died and all searches
-    have been answered with that."""
+    have been answered with that; `on_fault` is told before."""
     service: Service = app.state.service
 
     async def watch() -> None:
@@ -60,6 +66,7 @@ async def serve(app: FastAPI, sock: socket.socket, on_listening: Callable[[], No
             await asyncio.sleep(TICK_S)
             service.watched.tick(TICK_S)
         logger.error("%s: the server ends", fault)
+        on_fault(fault)
         service.scheduler.give_up(fault)
         server.should_exit = True
 

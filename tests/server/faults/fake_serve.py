@@ -1,4 +1,4 @@
-"""`swires` with a fake engine in the place of vLLM. A question that is "die" or "stall" has the engine do that."""
+"""`swires` with a fake engine in the place of vLLM. A question that is one of `FAULTS` has the engine do that."""
 
 import asyncio
 import sys
@@ -15,6 +15,9 @@ from server.scorer.offered import NONE_BESIDE, Beside
 from swires.errors import EngineError
 from swires.types import Problem
 
+FAULTS = ("die", "stall", "stick")
+"""What sticks stands still, and cannot be stopped either."""
+
 TOKENS = 30
 """So many are told before."""
 
@@ -25,8 +28,12 @@ class Faulty(FakeEngine):
         self._fault = ""
         self._left = 0
 
+    async def __aexit__(self, *_: object) -> None:
+        if self._fault == "stick":
+            await asyncio.Event().wait()
+
     async def render(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image]) -> Problem:
-        self._fault = next((fault for fault in ("die", "stall") if fault in repr(messages)), "")
+        self._fault = next((fault for fault in FAULTS if fault in repr(messages)), "")
         self._left = TOKENS
         return await super().render(messages, images)
 
@@ -37,7 +44,7 @@ class Faulty(FakeEngine):
             await self._fail()
 
     async def _fail(self) -> None:
-        if self._fault == "stall":
+        if self._fault != "die":
             await asyncio.Event().wait()
         self.alive = False
         raise EngineError("the engine has died", dead=True)
@@ -50,5 +57,6 @@ async def engines(*_: object) -> AsyncGenerator[tuple[FakeEngine, Beside], None]
 
 
 if __name__ == "__main__":
+    commands.EXIT_S = 2
     commands._engines = engines  # type: ignore[assignment]
     sys.exit(main())

@@ -33,6 +33,7 @@ def full() -> Iterator[int]:
     [
         ("die", "swires: the engine died"),
         ("stall", "swires: the engine said nothing for 1 s (--engine-stall-s)"),
+        ("stick", "swires: the engine said nothing for 1 s (--engine-stall-s)"),
     ],
 )
 async def test_a_process_without_its_engine_ends_for_another_to_begin(tmp_path: Path, fault: str, line: str) -> None:
