@@ -57,8 +57,15 @@ class SearchTrace:
             case Retraced(to, void):
                 self._span.event("retraced", {"swires.to": to.name, "swires.void": [stage.name for stage in void]})
             case StageChosen(candidate, score):
-                told = {"swires.stage": candidate.stage.name, "swires.candidate": candidate.id, "swires.score": score}
-                self._span.event("stage chosen", told)
+                self._choose(candidate, score)
+
+    def _choose(self, candidate: Candidate, score: float | None) -> None:
+        told: Attributes = {
+            "swires.stage": candidate.stage.name,
+            "swires.candidate": candidate.id,
+            "swires.score": score,
+        }
+        self._span.event("stage chosen", told)
 
     def _begin(self, event: StageStarted) -> None:
         self._leave()

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -51,7 +51,7 @@ class Receiver(TraceServiceServicer):
     def over_grpc(self) -> Generator[str, None, None]:
         """The endpoint."""
         server = grpc.server(ThreadPoolExecutor(2))
-        add_TraceServiceServicer_to_server(self, server)
+        add_TraceServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
