@@ -201,7 +201,10 @@ class Output:
         return [*begun, self._told(f"response.{item.kind}.delta", delta=piece.text, **item.logprobs_told)]
 
     def finish(self, shown: Content) -> list[Json]:
-        """Ends with the message, however little there is of it."""
+        """Ends with the message, however little there is of it; one that a stage came after has ended before, without
+        its logprobs."""
+        if any(item["type"] == "message" for item in self.items):
+            return self._close("completed")
         item, begun = self._open, list[Json]()
         if item is None or item.stage is not Stage.CONCLUSION:
             item, begun = self._begin(Stage.CONCLUSION)

@@ -10,11 +10,14 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from server.app import create_app
+from server.content import Content
 from server.engine.fake import FakeEngine
 from server.presets import PRESETS
+from server.responses import Output
 from server.scorer.fake import FakeScorer
 from server.settings import Settings
 from swires.errors import EngineError
+from swires.parser import Piece
 from swires.protocols import Scores
 from swires.stages import Stage
 from swires.types import Problem, Trajectory
@@ -159,6 +162,15 @@ async def test_a_response_that_is_cut_is_incomplete(client: httpx.AsyncClient, s
     assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     message = told["output"][-1]
     assert (message["type"], message["status"], message["content"][0]["text"]) == ("message", "incomplete", "")
+
+
+def test_a_conclusion_that_a_stage_comes_after_is_the_one_message() -> None:
+    output = Output("resp_1")
+    for piece in (Piece(Stage.CONCLUSION, "4", True), Piece(Stage.REASONING, "2 + 2", True)):
+        output.grow(piece)
+    told = output.finish(Content("4", ("2 + 2",), finished=True, num_tokens=1, logprobs=()))
+    assert [item["type"] for item in output.items] == ["message", "reasoning"]
+    assert told[-1] == {"type": "response.output_item.done", "output_index": 1, "item": output.items[-1]}
 
 
 @pytest.mark.parametrize("stream", [False, True])
