@@ -1,13 +1,21 @@
 """What is shown of an answer: up to a stop string, the same whole and in pieces; and the tokens it is made of."""
 
 from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.content import Pieces, Stopper, content
-from swires.events import TextCommitted
+from swires.events import Event, SearchFinished, TextCommitted
 from swires.stages import Stage
 from swires.types import Candidate, TokenLogprob, Trajectory
+from tests.swires.scripted import many
+from tests.swires.test_parser import TEXTS, cut
+
+NO_RESULT: Any = None
+THE_END = SearchFinished(NO_RESULT)  # which is not looked at
 
 
 def stopped(text: str, stops: tuple[str, ...], chance: Random) -> str:
@@ -78,6 +86,30 @@ def test_stop_strings_are_of_the_conclusion_alone() -> None:
         for piece in pieces.of(TextCommitted(character)):
             texts[piece.stage] = texts.get(piece.stage, "") + piece.text
     assert tuple(texts.values()) == (*told.reasoning, told.text)
+
+
+def parts_of(text: str, data: st.DataObject) -> tuple[str, ...]:
+    """Of some characters each."""
+    places = data.draw(st.lists(st.tuples(st.integers(0, len(text)), st.integers(2, 4)), max_size=2))
+    return tuple(filter(None, (text[at : at + length] for at, length in places)))
+
+
+@many
+@given(st.lists(TEXTS, max_size=4), st.booleans(), st.data())
+def test_pieces_make_up_what_is_shown_of_the_whole(texts: list[str], raw: bool, data: st.DataObject) -> None:
+    whole = answer(*texts)
+    stops = () if raw else parts_of(whole.text, data)
+    told = content(whole, raw=raw, stops=stops)
+    pieces = Pieces(raw=raw, stops=stops)
+    text, reasoning = "", list[str]()
+    events: list[Event] = [*map(TextCommitted, cut(whole.text, data)), THE_END]
+    for event in events:
+        for piece in pieces.of(event):
+            if piece.stage is Stage.CONCLUSION:
+                text += piece.text
+            else:
+                reasoning.append(("" if piece.begins else reasoning.pop()) + piece.text)
+    assert (text, tuple(reasoning)) == (told.text, told.reasoning)
 
 
 def test_a_conclusion_that_is_cut_after_a_stop_string_is_finished() -> None:

@@ -8,7 +8,7 @@ from swires.stages import TAGS, Stage
 from tests.swires.scripted import many
 
 PARTS = st.sampled_from([*TAGS, "<", "</", ">", "<SUM", "</CONCLUSION", "<B>", " ", "\n", "a", "two words", "é"])
-TEXTS = st.lists(PARTS, max_size=14).map("".join)
+TEXTS = st.lists(PARTS | st.text(max_size=2), max_size=14).map("".join)
 
 
 def sections_by_the_book(text: str) -> list[Section]:
@@ -37,16 +37,18 @@ def test_as_by_the_book(text: str) -> None:
     assert list(parse(text)) == sections_by_the_book(text)
 
 
+def cut(text: str, data: st.DataObject) -> list[str]:
+    """In pieces, some of them empty; or in characters."""
+    places = st.lists(st.integers(0, len(text)), max_size=6).map(sorted) | st.just(list(range(len(text))))
+    cuts = data.draw(places)
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
 @many
 @given(TEXTS, st.data())
 def test_chunks_make_no_difference(text: str, data: st.DataObject) -> None:
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     splitter = Splitter()
-    pieces = [
-        piece
-        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)
-        for piece in splitter.feed(text[start:end])
-    ]
+    pieces = [piece for chunk in cut(text, data) for piece in splitter.feed(chunk)]
     pieces += splitter.close()
     joined: list[tuple[Stage, str]] = []
     for stage, written, begins in pieces:
