@@ -9,7 +9,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
 from io import BytesIO
 from typing import Any
 
@@ -60,6 +59,13 @@ def showing(number: int, status: int, url: Any, **more: Any) -> Case:
 def bound(status: int, schema: Any) -> Case:
     response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     return sent(44, status, None if status == 200 else "response_format", response_format=response_format)
+
+
+def within_each_other(num: int) -> Any:
+    schema: Any = {}
+    for _ in range(num):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
 
 
 def data_url(data: bytes, kind: str = "image/png") -> str:
@@ -113,7 +119,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "zTXt": lambda: png(8, 8, BOMB),
 }
 LARGE_SCHEMAS: tuple[Any, ...] = (
-    reduce(lambda schema, _: {"type": "object", "properties": {"a": schema}}, range(64), {}),
+    within_each_other(64),
     {"type": "string", "pattern": "(a?b*){1,9}" * 1000},
     {"type": "object", "properties": {f"k{number}": {} for number in range(1000)}},
     {"type": "object", "properties": {f"k{number}": {} for number in range(100)}, "minProperties": 50},
