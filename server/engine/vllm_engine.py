@@ -13,6 +13,7 @@ from functools import partial
 from itertools import count
 from multiprocessing import resource_tracker
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
@@ -71,6 +72,10 @@ NO_SPECULATION = (
 
 NO_STATISTICS = "traces need vLLM's statistics: leave --disable-log-stats out"
 """Its spans are made of them: without, the first one would end its reader of outputs."""
+
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_BYTES = 160 << 20
+"""Of it, for a core to tell its workers what to do."""
 
 USED_MEMORY = 0.9
 """Of an accelerator, by all engines together."""
@@ -520,18 +525,19 @@ def _starting() -> Iterator[None]:
         yield
     except (VLLMError, RuntimeError, ValueError, TypeError, OSError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise EngineError(f"the engine did not start: {reason}{_no_cache()}", dead=True) from error
+        raise EngineError(f"the engine did not start: {'; '.join([reason, *_lacking()])}", dead=True) from error
 
 
-def _no_cache() -> str:
-    """What a process of vLLM may have died of, which only its own trace would tell."""
+def _lacking() -> Iterator[str]:
+    """What a process of vLLM may have died of, which its own trace alone would tell."""
     folder = Path(vllm.envs.VLLM_CACHE_ROOT)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()
     except OSError as error:
-        return f"; vLLM cannot write to {folder} ({error.strerror}): set VLLM_CACHE_ROOT to a folder where it can"
-    return ""
+        yield f"vLLM cannot write to {folder} ({error.strerror}): set VLLM_CACHE_ROOT to a folder where it can"
+    if not SHARED_MEMORY.is_dir() or disk_usage(SHARED_MEMORY).free < SHARED_BYTES:
+        yield f"{SHARED_MEMORY} has less than the {SHARED_BYTES >> 20} MiB that it may need: docker run --shm-size 1g"
 
 
 @contextmanager

@@ -197,12 +197,17 @@ async def test_a_start_that_fails_is_told_in_one_line(start_vllm: "StartVllm", t
     assert failed.value.dead
 
 
-async def test_a_start_that_fails_tells_of_a_cache_that_cannot_be_written(
+async def test_a_start_that_fails_tells_what_the_machine_lacks(
     start_vllm: "StartVllm", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "file" / "vllm"))
-    with pytest.raises(EngineError, match=r"cannot write to .*/file/vllm \(Not a directory\): set VLLM_CACHE_ROOT to"):
+    monkeypatch.setattr("server.engine.vllm_engine.SHARED_BYTES", 1 << 60)
+    cache, memory = (
+        r"cannot write to .*/file/vllm \(Not a directory\): set VLLM_CACHE_ROOT to",
+        "/dev/shm has less than",
+    )
+    with pytest.raises(EngineError, match=f"did not start: .*{cache}.*{memory}"):
         async with start_vllm(tmp_path):
             pass
 
