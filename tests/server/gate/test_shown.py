@@ -116,28 +116,6 @@ SHOWN: Mapping[int, tuple[str, ...]] = {
         "tests/server/test_preflight.py::test_a_defect_is_told_in_one_line",
         "tests/server/test_preflight.py::test_so_is_one_of_a_reward_model",
     ),
-    61: (
-        "tests/server/faults/test_engine.py::test_a_dead_engine_is_told_to_all_and_ends_the_server",
-        "tests/server/faults/test_process.py::test_a_process_without_its_engine_ends_for_another_to_begin",
-        "tests/server/faults/test_process_on_vllm.py::test_a_small_cache_then_a_core_that_stalls_then_one_that_is_killed",
-    ),
-    62: (
-        "tests/server/faults/test_engine.py::test_the_deadline_ends_a_search_whose_engine_stands_still",
-        "tests/server/faults/test_engine.py::test_an_engine_that_stands_still_counts_as_dead",
-    ),
-    63: (
-        "tests/server/faults/test_process_on_vllm.py::test_a_small_cache_then_a_core_that_stalls_then_one_that_is_killed",
-    ),
-    64: ("tests/server/faults/test_signals.py::test_all_that_was_accepted_finishes_and_nothing_new_begins",),
-    65: (
-        "tests/server/faults/test_signals.py::test_a_second_signal_ends_searches",
-        "tests/server/faults/test_process_on_vllm.py::test_a_signal_while_the_engine_loads_ends_all_at_once",
-    ),
-    66: (
-        "tests/server/faults/test_process.py::test_a_full_disk_keeps_nobody_from_an_answer",
-        "tests/server/faults/test_process.py::test_nothing_of_a_home_is_needed",
-    ),
-    67: ("tests/server/test_preflight.py::test_a_defect_is_told_in_one_line",),
     68: (
         "tests/server/gate/test_crowds.py::test_names_that_clients_make_up_are_no_labels",
         "tests/server/gate/test_crowds.py::test_metrics_are_told_while_searches_run",
@@ -147,10 +125,6 @@ SHOWN: Mapping[int, tuple[str, ...]] = {
         "tests/server/faults/test_clock.py::test_a_deadline_comes_when_it_should",
         "tests/server/faults/test_clock.py::test_who_is_refused_is_told_a_few_seconds",
         "tests/server/faults/test_clock.py::test_a_dead_engine_is_noticed",
-    ),
-    69: (
-        "tests/server/faults/test_clock.py::test_a_search_takes_the_seconds_that_it_takes",
-        "tests/server/faults/test_clock.py::test_a_deadline_comes_when_it_should",
     ),
     70: ("tests/server/gate/test_odd_answers.py::test_what_fails_in_a_stream_is_told_in_it_and_counted",),
 }
