@@ -9,6 +9,18 @@ from swires.events import Event, SearchFinished
 from swires.result import SearchResult
 
 
+def outcome_without_answer(error: BaseException | None) -> str:
+    """One that was left alone is ended by no Exception."""
+    match error:
+        case Overloaded():
+            return "refused"
+        case DeadlineExceeded():
+            return "deadline"
+        case Exception():
+            return "failed"
+    return "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """With a `result`, or with the `error` that took its place; with neither the client hung up."""
@@ -21,14 +33,7 @@ class Ending:
         """`finished`, the limit that ended the search with an answer, or why there is none."""
         if self.result is not None:
             return self.result.stopped_by or "finished"
-        match self.error:
-            case None:
-                return "cancelled"
-            case Overloaded():
-                return "refused"
-            case DeadlineExceeded():
-                return "deadline"
-        return "failed"
+        return outcome_without_answer(self.error)
 
     @property
     def facts(self) -> dict[str, object]:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, get_args
 
+from server.ending import outcome_without_answer
 from server.metrics.families import Families
 from swires.admission import Turn
 from swires.budget import Limit
-from swires.errors import DeadlineExceeded, Overloaded
 from swires.events import CandidateFinished, Event, Retraced, SearchFinished, StageStarted, TextCommitted
 from swires.result import Fate, Node, SearchResult
 from swires.stages import Stage
@@ -43,7 +43,7 @@ class WatchedSearch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        outcome = self._outcome or _outcome(error)
+        outcome = self._outcome or outcome_without_answer(error)
         self._families.searches.labels(self._policy, self._preset, outcome).inc()
         if outcome != "refused":  # which would look like a fast answer
             self._families.search_seconds.labels(self._policy, self._preset).observe(self._seconds)
@@ -106,15 +106,3 @@ def by_fate(nodes: Sequence[Node], void: Collection[int]) -> dict[TokenFate, lis
         retraced = node.fate == "discarded" and node.candidate.id in void
         found.setdefault("retraced" if retraced else node.fate, []).append(node.candidate)
     return found
-
-
-def _outcome(error: BaseException | None) -> str:
-    """Of a search that did not finish; one that was left alone is ended by no Exception."""
-    match error:
-        case Overloaded():
-            return "refused"
-        case DeadlineExceeded():
-            return "deadline"
-        case Exception():
-            return "failed"
-    return "cancelled"
