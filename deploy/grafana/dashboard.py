@@ -335,7 +335,6 @@ def _variables() -> Iterator[Json]:
             "label": name.capitalize(),
             "type": "query",
             "datasource": SOURCE,
-            "definition": query,
             "query": {"query": query, "refId": name},
             "refresh": 2,
             "includeAll": True,

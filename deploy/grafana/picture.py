@@ -9,13 +9,11 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 
 from deploy.grafana.dashboard import FILE, OURS, WIDTH
@@ -23,17 +21,17 @@ from deploy.grafana.dashboard import FILE, OURS, WIDTH
 Json: TypeAlias = dict[str, Any]
 
 PICTURE = FILE.with_suffix(".png")
-CELL = 0.62
+COLUMN, ROW = 0.62, 0.36
 """Inches of a column of Grafana's 24, and of a row of its grid."""
 
-MAX_LINES = 8
+MAX_LINES = 9
 PERCENT = {"percentunit": 100}
 UNITS = {"percentunit": "%", "s": "s", "reqps": "/s", "cps": "/s", "short": "", "none": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Values over seconds of the clock."""
+    """Values over minutes, of which 0 is now."""
 
     legend: str
     points: Sequence[tuple[float, float]]
@@ -50,11 +48,11 @@ class Prometheus:
         """Without the points that are not numbers, and without lines that have no others."""
         query = self.filled(target["expr"])
         found = self._asked("query_range", query=query, start=start, end=end, step=step_s)
-        lines = [Line(_named(target["legendFormat"], each["metric"]), _numbers(each["values"])) for each in found]
+        lines = [Line(_named(target["legendFormat"], each["metric"]), _numbers(each["values"], end)) for each in found]
         return [line for line in lines if line.points]
 
     def now(self, query: str) -> list[float]:
-        return [value for each in self._asked("query", query=query) for _, value in _numbers([each["value"]])]
+        return [value for each in self._asked("query", query=query) for _, value in _numbers([each["value"]], 0)]
 
     def filled(self, expression: str) -> str:
         every = OURS.replace('"$job"', '".*"').replace('"$instance"', '".*"')
@@ -74,8 +72,8 @@ def _named(legend: str, labels: Json) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: str(labels.get(match.group(1), "")), legend)
 
 
-def _numbers(values: Sequence[tuple[float, str]]) -> list[tuple[float, float]]:
-    points = [(float(at), float(value)) for at, value in values]
+def _numbers(values: Sequence[tuple[float, str]], now: float) -> list[tuple[float, float]]:
+    points = [((at - now) / 60, float(value)) for at, value in values]
     return [(at, value) for at, value in points if value == value]
 
 
@@ -88,7 +86,7 @@ def draw(prometheus: Prometheus, *, minutes: float, out: Path) -> None:
     start = end - 60 * minutes
     found = list(panels())
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in found)
-    figure = Figure(figsize=(WIDTH * CELL, height * CELL), facecolor="#f4f5f5")
+    figure = Figure(figsize=(WIDTH * COLUMN, height * ROW), facecolor="#f4f5f5")
     for panel in found:
         place = panel["gridPos"]
         box = (place["x"] / WIDTH, 1 - (place["y"] + place["h"]) / height, place["w"] / WIDTH, place["h"] / height)
@@ -109,7 +107,7 @@ def _inner(box: tuple[float, float, float, float], kind: str) -> tuple[float, fl
     left, bottom, width, height = box
     if kind == "stat":
         return (left + 0.05 * width, bottom + 0.05 * height, 0.9 * width, 0.8 * height)
-    return (left + 0.11 * width, bottom + 0.27 * height, 0.85 * width, 0.6 * height)
+    return (left + 0.11 * width, bottom + 0.3 * height, 0.85 * width, 0.57 * height)
 
 
 def _draw_stat(axes: Axes, panel: Json, lines: Sequence[Line]) -> None:
@@ -127,31 +125,25 @@ def _draw_graph(axes: Axes, panel: Json, lines: Sequence[Line]) -> None:
     if defaults["custom"]["stacking"]["mode"] == "normal" and lines:
         times = sorted({at for line in lines for at, _ in line.points})
         heights = [[dict(line.points).get(at, 0.0) * scale for at in times] for line in lines]
-        axes.stackplot(_dates(times), heights, labels=[line.legend for line in lines])
+        axes.stackplot(times, heights, labels=[line.legend for line in lines])
     else:
         for line in lines:
             at, values = zip(*line.points, strict=True)
-            axes.plot(_dates(at), [value * scale for value in values], label=line.legend)
+            axes.plot(at, [value * scale for value in values], label=line.legend)
     if "min" in defaults:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(1e-9, 1.05 * axes.get_ylim()[1]))
     axes.tick_params(labelsize=6)
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
     axes.grid(alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
         handles[:MAX_LINES],
         labels[:MAX_LINES],
         fontsize=6,
-        ncols=2,
+        ncols=3,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.1),
+        bbox_to_anchor=(0.5, -0.12),
         frameon=False,
     )
-
-
-def _dates(times: Sequence[float]) -> list[float]:
-    """As matplotlib counts them."""
-    return [float(date2num(datetime.fromtimestamp(at))) for at in times]
 
 
 def _in_units(unit: str) -> str:

@@ -9,9 +9,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.callers import Limits, Share
 from server.engine.fake import FakeEngine
+from server.errors import Refused, failure
 from server.metrics import families
 from server.metrics.families import Families
+from server.metrics.page import REJECTIONS
 from server.metrics.scorer import WatchedScorer
 from server.metrics.search import WatchedSearch, by_fate
 from server.scorer.fake import FakeScorer
@@ -95,7 +98,8 @@ def test_what_a_retrace_made_void_is_told_apart_from_what_only_lost() -> None:
 
 
 async def test_tokens_by_fate(turn: Turn) -> None:
-    counted, all_of_them = Families(), [candidate(number, tokens=10**number) for number in range(4)]
+    stages = (Stage.SUMMARY, Stage.CAPTION, Stage.CAPTION, Stage.CAPTION)
+    counted, all_of_them = Families(), [candidate(each, stage, 10**each) for each, stage in enumerate(stages)]
     fates: Sequence[Fate] = ("discarded", "discarded", "discarded", "chosen")
     nodes = [Node(each, None, 0.0, fate) for each, fate in zip(all_of_them, fates, strict=True)]
     with WatchedSearch(counted, turn, "swires", "fast") as search:
@@ -109,8 +113,8 @@ async def test_tokens_by_fate(turn: Turn) -> None:
         fate: value(counted, "swires_generated_tokens_total", policy="swires", fate=fate)
         for fate in ("chosen", "retraced", "discarded", "lost")
     }
-    assert tokens == {"chosen": 1000, "retraced": 11, "discarded": 100, "lost": None}
-    assert value(counted, "swires_generations_total", policy="swires", stage="CAPTION") == 4
+    assert tokens == {"chosen": 1000, "retraced": 10, "discarded": 101, "lost": None}
+    assert value(counted, "swires_generations_total", policy="swires", stage="CAPTION") == 3
     assert value(counted, "swires_prompt_tokens_total", source="cached") == 70
     assert value(counted, "swires_judged_searches_total", policy="swires", preset="fast", accepted="true") == 1
     assert value(counted, "swires_scorer_degraded_total") == 1
@@ -190,17 +194,24 @@ async def test_a_scorers_scores() -> None:
 
 
 async def test_refusals_for_want_of_room_by_what_was_full(started: Started) -> None:
-    async with started(max_candidates=1, max_waiting=0, max_key_searches=1) as app, connect(app) as client:
+    async with started(max_candidates=1, max_waiting=0) as app, connect(app) as client:
         with app.state.service.scheduler.join(1):
             assert (await ask(client)).status_code == 503
-        with app.state.service.callers.find(None).place():
-            pass
         await app.state.service.scheduler.drain()
         assert (await ask(client)).status_code == 503
         page = (await client.get("/metrics")).text
     assert 'swires_admission_rejections_total{reason="waiting_full"} 1.0' in page
     assert 'swires_admission_rejections_total{reason="draining"} 1.0' in page
     assert 'swires_admission_rejections_total{reason="arriving_full"} 0.0' in page
+
+
+@pytest.mark.parametrize("limits", [Limits(searches=0), Limits(tokens_per_minute=1)])
+def test_a_key_over_its_share_is_refused_for_a_known_reason(limits: Limits) -> None:
+    share = Share()
+    share.spend(10)
+    with pytest.raises(Refused) as refused:
+        share.place(limits)
+    assert failure(refused.value).reason in REJECTIONS
 
 
 async def test_labels_are_not_for_clients_to_make_up(started: Started) -> None:
@@ -242,6 +253,7 @@ async def test_a_server_tells_its_state(started: Started) -> None:
     assert (busy["swires_engine_alive"], busy["swires_draining"]) == (1, 0)
     assert (after["swires_active_candidates"], after["swires_engine_alive"], after["swires_draining"]) == (0, 0, 1)
     assert 'swires_build_info{engine="fake",model="demo"' in page
+    assert "\nprocess_start_time_seconds " in page
 
 
 def test_buckets_of_seconds_are_vllms() -> None:

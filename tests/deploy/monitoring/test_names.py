@@ -11,6 +11,8 @@ ROOT = DEPLOY.parent
 FILES = [
     *(DEPLOY / "prometheus").glob("*.yaml"),
     DEPLOY / "grafana/dashboard.json",
+    DEPLOY / "compose.yaml",
+    *(DEPLOY / "helm").rglob("*.yaml"),
     *DEPLOY.glob("*.md"),
     *(ROOT / "server").rglob("*.md"),
     ROOT / "README.md",
