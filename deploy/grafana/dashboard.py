@@ -69,6 +69,8 @@ SEARCHES = rate("swires_searches_total")
 UNANSWERED = rate("swires_searches_total", where='outcome=~"failed|deadline|refused"')
 TOKENS = rate("swires_generated_tokens_total")
 CHOSEN = rate("swires_generated_tokens_total", where='fate="chosen"')
+RETRACES = rate("swires_retraces_total", "policy, stage")
+BEGUN = rate("swires_searches_total", "policy", 'outcome!="refused"')
 JUDGED = rate("swires_judged_searches_total", "policy, preset")
 ACCEPTED = rate("swires_judged_searches_total", "policy, preset", 'accepted="true"')
 
@@ -201,7 +203,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         Panel(
             "Candidates of a search",
             "none",
-            {"{{policy}}": f"{rate('swires_generations_total', 'policy')} / {rate('swires_searches_total', 'policy')}"},
+            {"{{policy}}": f"{rate('swires_generations_total', 'policy')} / {BEGUN}"},
             "Candidates sampled for each search that ended.",
         ),
     ],
@@ -209,10 +211,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         Panel(
             "Retraces of a search",
             "none",
-            {
-                "{{policy}} to {{stage}}": f"{rate('swires_retraces_total', 'policy, stage')} / on (policy) group_left "
-                f"{rate('swires_searches_total', 'policy')}"
-            },
+            {"{{policy}} to {{stage}}": f"{RETRACES} / on (policy) group_left {BEGUN}"},
             "How often a search goes back: how hard the questions are for the model.",
         ),
         Panel(
