@@ -186,7 +186,7 @@ async def peak_memory(pids: Sequence[int]) -> AsyncIterator[list[float]]:
 
 
 def _resident_mib(pids: Iterable[int]) -> float:
-    processes = {each for pid in pids for each in _with_children(pid)}
+    processes = {each for pid in pids for each in with_children(pid)}
     return sum(_resident_pages(each) for each in processes) * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
@@ -196,12 +196,12 @@ def _resident_pages(pid: int) -> int:
     return 0
 
 
-def _with_children(pid: int) -> Iterator[int]:
+def with_children(pid: int) -> Iterator[int]:
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             for child in children.read_text().split():
-                yield from _with_children(int(child))
+                yield from with_children(int(child))
 
 
 def python(module: str, *arguments: str, executable: str = sys.executable) -> list[str]:
