@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload lock clean
+.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload soak soak-vllm lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -158,6 +158,12 @@ lock: $(EVERYTHING) ## pin what is installed, with hashes; UPGRADE=--upgrade tak
 
 bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server; ten minutes
 	$(BIN)/python -m deploy.bench.overload
+
+soak: $(EVERYTHING) ## 10,000 searches on a fake engine with bad inputs, hang-ups and bursts: memory, and what is left; five minutes
+	$(BIN)/python -m deploy.bench.soak fake
+
+soak-vllm: $(EVERYTHING) ## the same on vLLM, 500 searches; ten minutes
+	$(BIN)/python -m deploy.bench.soak vllm --model $(MODEL)
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) $(SUITES) $(RIVALS) $(ROUTER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
