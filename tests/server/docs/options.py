@@ -29,8 +29,9 @@ Each option is an environment variable too: `SWIRES_` and its name, so `--max-im
 command line goes over the environment. What a value may not be is said at the start, in one line that names the option.
 
 What stands after `--` goes to vLLM, whose own options are all there: `swires serve --model DIR -- --dtype float32`. On
-vLLM's side three are set already, and may be set otherwise: `--limit-mm-per-prompt` by `--max-images`,
-`--served-model-name` by `--served-name`, and, beside a `--reward-model`, `--gpu-memory-utilization`.
+vLLM's side some are set already, and may be set otherwise: `--limit-mm-per-prompt` by `--max-images`,
+`--served-model-name` by `--served-name`, `--otlp-traces-endpoint` by ours of that name, `--logging-config` by
+`--log-format json`, and, beside a `--reward-model`, `--gpu-memory-utilization`.
 
 Keys are read from the environment alone, since a command line is seen by all users of a machine:
 {secrets}.
