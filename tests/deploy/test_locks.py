@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from deploy import install
 
-EXTRAS = (("cpu",), ("cpu", "train", "dev"), ("gpu",), ("gpu", "train", "dev"))
+EXTRAS = (("cpu",), ("cpu", "train", "dev"), ("gpu",), ("gpu", "train", "dev"), ("router",))
 FILES = sorted(install.LOCKS.glob("*.txt"))
 PINNED = re.compile(r"^([\w.-]+)==([^ ;\\]+)((?:.*\\\n)*.*)", re.MULTILINE)
 
@@ -38,6 +38,12 @@ def test_a_lock_holds_what_the_project_asks_for(extras: tuple[str, ...]) -> None
     missing = [each.name for each in asked_for(extras) if canonicalize_name(each.name) not in found]
     assert missing == []
     assert [str(each) for each in asked_for(extras) if found[canonicalize_name(each.name)] not in each.specifier] == []
+
+
+def test_the_vllm_image_is_given_the_versions_that_are_locked_for_gpus() -> None:
+    beside, gpu = (pins(install.LOCKS / f"{name}.txt") for name in ("beside-vllm", "gpu"))
+    assert beside.items() <= gpu.items()
+    assert {canonicalize_name(each.name) for each in asked_for(())} <= beside.keys()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
