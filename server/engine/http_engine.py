@@ -7,13 +7,12 @@ The servers need `--enable-scale-out`, for the routes that take and give token i
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -24,29 +23,24 @@ from tokenizers import Tokenizer
 from server import sample
 from server.checkpoint import CheckpointError, load
 from server.engine.labels import LabelRead
-from server.engine.merge import merged
+from server.engine.merge import gathered
+from server.engine.messages import check_length, plain
 from server.engine.plain_text import BREAK, PlainText, unbroken
+from server.engine.sampling_params import sampling_params
 from server.engine.structure import PASSED_OVER, bounds_strings, structural_tag, uses
-from server.engine.tokens import (
-    CHARACTER_IN_PIECES,
-    MAX_TOKENS_OF_CHARACTER,
-    decoded,
-    following,
-    pieces_of,
-    trimmed,
-)
+from server.engine.tags import closing_ids
+from server.engine.tokens import following
+from server.engine.writing import End, Likely, Writing, side_by_side
 from server.images import data_url
 from server.span import trace_headers
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
-from swires.types import Problem, Sampling, TokenLogprob
+from swires.types import Problem, Sampling
 
 SEARCH_KEY = "X-Session-ID"
 """The header that vllm-router hashes first."""
 
-TOKENS_PER_CHUNK = 16
-HELD_BACK = MAX_TOKENS_OF_CHARACTER
 MAX_LOGPROBS = 19
 """vLLM's own limit is 20, one of which goes to the sampled token."""
 
@@ -97,27 +91,10 @@ class Part:
     """What one event of an answer tells of a candidate; of `logprobs` one for each id. The counts come with the end."""
 
     token_ids: tuple[int, ...] = ()
-    logprobs: tuple[Mapping[str, Any], ...] = ()
+    logprobs: tuple[Likely, ...] = ()
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
-
-
-@dataclass(slots=True)
-class Writing:
-    """A candidate at work; of its ids and log-probabilities, those before `num_sent` were handed on."""
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[Mapping[str, Any]] = field(default_factory=list)
-    num_sent: int = 0
-    shown: int = 0
-
-    def take(self, part: Part) -> None:
-        self.ids += part.token_ids
-        self.logprobs += part.logprobs
-
-    def rewind(self) -> None:
-        del self.ids[self.num_sent :], self.logprobs[self.num_sent :]
 
 
 class Lost(Exception):
@@ -152,7 +129,7 @@ class HttpEngine:
 
     async def __aenter__(self) -> Self:
         self._tokenizer = await asyncio.to_thread(_tokenizer, self._model)
-        self._closing_ids = {stage: self._closing_id(stage) for stage in Stage}
+        self._closing_ids = closing_ids(self._checkpoint, self.encode)
         self._plain_text = PlainText(str(token) for token in self._tokenizer.get_added_tokens_decoder().values())
         self._break_ids = following(BREAK, encode=self.encode)
         await self._client.__aenter__()
@@ -166,9 +143,7 @@ class HttpEngine:
         self.alive = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.alive = False
         await self._client.aclose()
 
@@ -203,32 +178,16 @@ class HttpEngine:
         if images and self._image_id is None:
             raise InvalidPlan("the model sees no images", field="messages")
         pictures = [await asyncio.to_thread(_picture, image) for image in images]
-        remaining = iter(pictures)
-        chat = [self._message(message, remaining) for message in messages]
+        remaining = map(_part, pictures)
+        chat = [plain(message, self._plain_text, partial(next, remaining)) for message in messages]
         key = uuid4().hex
         try:
             told = await self._persisted(self._rendered_there, key, chat)
             prompt = self._prompt(key, told, json.dumps(chat, ensure_ascii=False).count(BREAK), tuple(pictures))
         except (Refused, ValueError) as error:
             raise InvalidPlan(f"the model cannot take these messages: {error}", field="messages") from error
-        if prompt.num_tokens >= self.max_model_len:
-            raise InvalidPlan(
-                f"the messages come to {prompt.num_tokens} tokens, the model takes {self.max_model_len - 1}",
-                field="messages",
-            )
+        check_length(prompt.num_tokens, self.max_model_len)
         return Problem(prompt, prompt.num_tokens)
-
-    def _message(self, message: Mapping[str, Any], pictures: Iterator[Picture]) -> dict[str, Any]:
-        content = message["content"]
-        if isinstance(content, str):
-            return {"role": message["role"], "content": self._plain_text.broken(content)}
-        parts = [
-            _part(next(pictures))
-            if part["type"] == "image"
-            else {"type": "text", "text": self._plain_text.broken(part["text"])}
-            for part in content
-        ]
-        return {"role": message["role"], "content": parts}
 
     def _prompt(self, key: str, told: Mapping[str, Any], num_breaks: int, pictures: tuple[Picture, ...]) -> Rendered:
         """What breaks special tokens is taken out again, and so is what stands for an image but for one token."""
@@ -246,53 +205,23 @@ class HttpEngine:
         body = {"model": self._served_name, "messages": chat, "max_completion_tokens": 1, "mm_payload": "none"}
         return await self._asked("POST", "/v1/chat/completions/render", body, key)
 
-    async def generate(
+    def generate(
         self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
     ) -> AsyncGenerator[Chunk, None]:
         """See `swires.protocols.Engine`. Each candidate is a request of its own, so that it can finish by itself."""
         prompt = _rendered(problem).then(prefix)
         room = self.max_model_len - prompt.num_tokens
-        if room < 1:
-            for index in range(n):
-                yield Chunk(index, "", (), "length")
-            return
-        samples = [
-            self._sample(
-                prompt,
-                self._params(stage, sampling, index, room, live),
-                stage,
-                index,
-                top_logprobs=sampling.top_logprobs,
-                live=live,
-                fresh=not prefix and index == 0,
-            )
-            for index in range(n)
-        ]
-        async with aclosing(merged(samples)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+
+        def sample(index: int) -> AsyncGenerator[Chunk, None]:
+            return self._sample(prompt, stage, sampling, index, room, live=live, fresh=not prefix and index == 0)
+
+        return side_by_side(n, room, sample)
 
     def _params(self, stage: Stage, sampling: Sampling, index: int, room: int, live: bool) -> dict[str, Any]:
-        bound = sampling.json_schema is not None and stage is Stage.CONCLUSION
-        closing_id = None if bound else self._closing_ids[stage]
-        stop = [*sampling.stop, *([stage.closing] if closing_id is None else [])]
-        likelihood = 1 if sampling.likelihood else None
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": None if sampling.seed is None else sampling.seed + index,
-            "max_tokens": min(sampling.max_tokens, room),
-            "logprobs": likelihood if sampling.top_logprobs is None else sampling.top_logprobs + 1,
-            "structured_outputs": {"structural_tag": structural_tag(sampling.json_schema)}
-            if bound and sampling.json_schema is not None
-            else None,
-            "stop": stop,
-            "stop_token_ids": [] if closing_id is None else [closing_id],
-            "detokenize": bool(stop),
-            "skip_special_tokens": False,
-            "spaces_between_special_tokens": False,
-            "stream_interval": 1 if live else TOKENS_PER_CHUNK,
-        }
+        closing_id = self._closing_ids[stage]
+        params = sampling_params(stage, sampling, index, room=room, live=live, closing_id=closing_id)
+        asked = params["logprobs"]
+        return {**params, "logprobs": None if asked is None else asked + 1}
 
     async def check_schema(self, schema: str) -> None:
         """See `server.serving_engine.ServingEngine`. More is refused than by vLLM here: what the servers would pass
@@ -308,70 +237,21 @@ class HttpEngine:
             raise InvalidPlan("the schema cannot be kept to", field="json_schema") from error
 
     async def _sample(
-        self,
-        prompt: Rendered,
-        params: Mapping[str, Any],
-        stage: Stage,
-        index: int,
-        *,
-        top_logprobs: int | None,
-        live: bool,
-        fresh: bool,
+        self, prompt: Rendered, stage: Stage, sampling: Sampling, index: int, room: int, *, live: bool, fresh: bool
     ) -> AsyncGenerator[Chunk, None]:
         """One candidate: its ids as they come, with `live` their text too, else all text at the end."""
-        writing, last_id, part = Writing(), prompt.token_ids[-1], Part()
-        held_back = HELD_BACK if params["stop"] else 0
+        params = self._params(stage, sampling, index, room, live)
+        writing = Writing(
+            index, prompt.token_ids[-1], self.encode, self.decode, sampling, live=live, may_stop=bool(params["stop"])
+        )
+        part = Part()
         async with aclosing(self._parts(prompt, params, writing, fresh=fresh)) as parts:
             async for part in parts:
-                writing.take(part)
-                new = writing.ids[writing.num_sent : max(writing.num_sent, len(writing.ids) - held_back)]
-                if part.finish_reason is not None or not new:
-                    continue
-                piece = decoded(new, after=last_id, decode=self.decode) if live else ""
-                if piece.endswith(CHARACTER_IN_PIECES) and len(new) < HELD_BACK:
-                    continue
-                yield Chunk(index, piece, tuple(new))
-                writing.num_sent += len(new)
-                writing.shown += len(piece)
-                last_id = new[-1]
-        after = prompt.token_ids[-1]
-        ids, text = self._ended(writing.ids, part, stage, after=after)
-        num_told = len(writing.ids) - self._ends_answer(part, stage)
-        asked = params["logprobs"] is not None
-        yield Chunk(
-            index,
-            text[writing.shown :],
-            tuple(ids[writing.num_sent :]),
-            "length" if part.finish_reason == "length" else "stop",
-            sum(each["logprob"] for each in writing.logprobs[:num_told]) if asked else None,
-            prompt.num_tokens,
-            min(part.num_cached_tokens, prompt.num_tokens),
-            () if top_logprobs is None else tuple(self._told(writing, text, after, top_logprobs)),
-        )
-
-    def _ends_answer(self, part: Part, stage: Stage) -> bool:
-        """Whether the last token is one that ends an answer and belongs to none."""
-        by_string = isinstance(part.stop_reason, str)
-        return part.finish_reason == "stop" and not by_string and part.stop_reason != self._closing_ids[stage]
-
-    def _ended(self, ids: list[int], part: Part, stage: Stage, *, after: int) -> tuple[list[int], str]:
-        """Ids and text of a finished candidate."""
-        decode = partial(decoded, after=after, decode=self.decode)
-        if self._ends_answer(part, stage):
-            ids = ids[:-1]
-        text = decode(ids)
-        if isinstance(part.stop_reason, str):
-            text = text[: text.index(part.stop_reason) + len(part.stop_reason)]
-            return trimmed(ids, text, decode=decode, encode=self.encode), text
-        return ids, text
-
-    def _told(self, writing: Writing, text: str, after: int, num_top: int) -> Iterator[TokenLogprob]:
-        """One for each of the sampled ids, those too that the text does not reach."""
-        pieces = pieces_of(writing.ids, text, after=after, decode=self.decode)
-        for (before, piece), told in zip(pieces, writing.logprobs, strict=True):
-            ranked = sorted(told["top_logprobs"], key=lambda each: each["logprob"], reverse=True)[:num_top]
-            top = [(decoded([each["token_id"]], after=before, decode=self.decode), each["logprob"]) for each in ranked]
-            yield TokenLogprob(piece, told["logprob"], tuple(top))
+                writing.take(part.token_ids, part.logprobs)
+                if part.finish_reason is None and (chunk := writing.begun()):
+                    yield chunk
+        end = End.told(part.finish_reason, part.stop_reason, self._closing_ids[stage], writing.through)
+        yield writing.last(end, prompt.num_tokens, min(part.num_cached_tokens, prompt.num_tokens))
 
     async def _parts(
         self, prompt: Rendered, params: Mapping[str, Any], writing: Writing, *, fresh: bool
@@ -468,14 +348,9 @@ class HttpEngine:
     ) -> tuple[LabelRead, ...]:
         """See `server.engine.labels.LabelReader`."""
         prompt = _rendered(problem)
-        reads = [self._read_labels(prompt.then(prefix), labels, index) for index, prefix in enumerate(prefixes)]
-        async with aclosing(merged(reads)) as arrivals:
-            by_index = {index: read async for index, read in arrivals}
-        return tuple(by_index[index] for index in range(len(prefixes)))
+        return await gathered([self._read_labels(prompt.then(prefix), labels) for prefix in prefixes])
 
-    async def _read_labels(
-        self, prompt: Rendered, labels: tuple[int, ...], index: int
-    ) -> AsyncGenerator[tuple[int, LabelRead], None]:
+    async def _read_labels(self, prompt: Rendered, labels: tuple[int, ...]) -> LabelRead:
         """The answer tells as many tokens as are asked for, the sampled one first: so one more is asked for."""
         asked = [*labels, labels[-1]]
         params = {
@@ -486,13 +361,13 @@ class HttpEngine:
             "detokenize": False,
             "structured_outputs": None,
         }
-        writing, part = Writing(), Part()
+        writing, part = Writing(0, prompt.token_ids[-1], self.encode, self.decode, Sampling()), Part()
         async with aclosing(self._parts(prompt, params, writing, fresh=False)) as parts:
             async for part in parts:
-                writing.take(part)
-        told = {each["token_id"]: float(each["logprob"]) for each in writing.logprobs[0]["top_logprobs"]}
+                writing.take(part.token_ids, part.logprobs)
+        told = dict(writing.logprobs[0][1])
         logprobs = tuple(told[label] for label in labels)
-        yield index, LabelRead(logprobs, prompt.num_tokens, min(part.num_cached_tokens, prompt.num_tokens))
+        return LabelRead(logprobs, prompt.num_tokens, min(part.num_cached_tokens, prompt.num_tokens))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The token ids of `text`, nothing added."""
@@ -502,15 +377,6 @@ class HttpEngine:
         """The text of `ids`, tags and all."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
-    def _closing_id(self, stage: Stage) -> int | None:
-        """The token that closes `stage`, None where the tag is text of several tokens."""
-        ids = self.encode(stage.closing)
-        if len(ids) == 1:
-            return ids[0]
-        if self._checkpoint.stages is not None and self._checkpoint.stages.tags == "special":
-            raise CheckpointError(f"{stage.closing} should be a special token, the tokenizer makes it {len(ids)}")
-        return None
-
 
 async def _read(events: AsyncIterator[Mapping[str, Any]]) -> AsyncGenerator[Part, None]:
     """The parts of one candidate; its last one has the counts that come after it. Raises Lost where it has none."""
@@ -519,7 +385,7 @@ async def _read(events: AsyncIterator[Mapping[str, Any]]) -> AsyncGenerator[Part
         if "error" in event:
             raise Lost(str(event["error"]))
         for choice in event["choices"]:
-            logprobs = (choice.get("logprobs") or {}).get("content") or ()
+            logprobs = map(_likely, (choice.get("logprobs") or {}).get("content") or ())
             part = Part(
                 tuple(choice["token_ids"] or ()), tuple(logprobs), choice["finish_reason"], choice["stop_reason"]
             )
@@ -533,6 +399,10 @@ async def _read(events: AsyncIterator[Mapping[str, Any]]) -> AsyncGenerator[Part
     if last is None or last.finish_reason not in ("stop", "length"):
         raise Lost("the answer has no end")
     yield last
+
+
+def _likely(told: Mapping[str, Any]) -> Likely:
+    return told["logprob"], [(each["token_id"], each["logprob"]) for each in told["top_logprobs"]]
 
 
 def _headers(key: str | None) -> dict[str, str]:

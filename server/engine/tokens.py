@@ -2,6 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TypeAlias
+
+Encode: TypeAlias = Callable[[str], Sequence[int]]
+Decode: TypeAlias = Callable[[Sequence[int]], str]
 
 CHARACTER_IN_PIECES = "\ufffd"
 """What a part of a character decodes to."""
@@ -9,14 +13,12 @@ CHARACTER_IN_PIECES = "\ufffd"
 MAX_TOKENS_OF_CHARACTER = 4
 
 
-def decoded(ids: Sequence[int], *, after: int, decode: Callable[[Sequence[int]], str]) -> str:
+def decoded(ids: Sequence[int], *, after: int, decode: Decode) -> str:
     """The text of `ids` where they follow the id `after`: some tokenizers drop a space at the beginning of a text."""
     return decode([after, *ids])[len(decode([after])) :]
 
 
-def pieces_of(
-    ids: Sequence[int], text: str, *, after: int, decode: Callable[[Sequence[int]], str]
-) -> Iterator[tuple[int, str]]:
+def pieces_of(ids: Sequence[int], text: str, *, after: int, decode: Decode) -> Iterator[tuple[int, str]]:
     """What each of `ids`, which may reach beyond `text`, adds to it, with the id before it.
 
     A character of several tokens is added by the last of them.
@@ -33,9 +35,7 @@ def pieces_of(
         character, pending = pending, []
 
 
-def trimmed(
-    ids: Sequence[int], text: str, *, decode: Callable[[Sequence[int]], str], encode: Callable[[str], Sequence[int]]
-) -> list[int]:
+def trimmed(ids: Sequence[int], text: str, *, decode: Decode, encode: Encode) -> list[int]:
     """Cut the sampled `ids` to `text`, which they may reach beyond.
 
     As many of the sampled ids stay as fit; only what the text then lacks, the stop string or its end, is encoded anew:
@@ -47,7 +47,7 @@ def trimmed(
     return [*ids[:kept], *following(text[len(begun) :], encode=encode)]
 
 
-def following(text: str, *, encode: Callable[[str], Sequence[int]]) -> list[int]:
+def following(text: str, *, encode: Encode) -> list[int]:
     """The ids of `text` where it goes on from other text: some tokenizers put a space before whatever they are given.
 
     Behind a line break, which is a token by itself, they have put it already.

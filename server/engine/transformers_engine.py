@@ -7,12 +7,11 @@ imports torch and transformers. Written against transformers 5.19.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
@@ -21,25 +20,18 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache
 
-from server.checkpoint import CheckpointError, load
+from server.checkpoint import load
 from server.engine.labels import LabelRead
+from server.engine.messages import check_length, plain
 from server.engine.plain_text import BREAK, PlainText, unbroken
-from server.engine.tokens import (
-    CHARACTER_IN_PIECES,
-    MAX_TOKENS_OF_CHARACTER,
-    decoded,
-    following,
-    pieces_of,
-    trimmed,
-)
+from server.engine.tags import closing_ids
+from server.engine.tokens import following
+from server.engine.writing import TOKENS_PER_CHUNK, End, Likely, Writing
 from server.settings import CACHED_POSITIONS
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
-from swires.types import FinishReason, Problem, Sampling, TokenLogprob
-
-TOKENS_PER_CHUNK = 16
-HELD_BACK = MAX_TOKENS_OF_CHARACTER
+from swires.types import Problem, Sampling
 
 TOKEN_BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 """Inputs of a model with a place for each token of the prompt."""
@@ -128,18 +120,6 @@ def _num_shared(one: Sequence[int], other: Sequence[int]) -> int:
     )
 
 
-@dataclass(slots=True)
-class Writing:
-    """A candidate at work. `ids` hold all that was sampled, `logprobs` each one's and those of the likeliest."""
-
-    index: int
-    generator: torch.Generator
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list)
-    num_sent: int = 0
-    shown: int = 0
-
-
 class TransformersEngine:
     """An async context manager: entering loads the model, in full precision on a CPU; leaving frees it.
 
@@ -161,7 +141,7 @@ class TransformersEngine:
         self._worker = ThreadPoolExecutor(1, "transformers")
         try:
             await self._work(self._load)
-            self._closing_ids = {stage: self._closing_id(stage) for stage in Stage}
+            self._closing_ids = closing_ids(self._checkpoint, self.encode)
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             self._worker.shutdown()
             reason = str(error).strip().partition("\n")[0]
@@ -172,9 +152,7 @@ class TransformersEngine:
         self.alive = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.alive = False
         await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
         del self._model, self._cache
@@ -208,23 +186,13 @@ class TransformersEngine:
         except (ValueError, TypeError, IndexError) as error:
             raise InvalidPlan("the model cannot take these messages", field="messages") from error
         token_ids = tuple(inputs["input_ids"][0].tolist())
-        if len(token_ids) >= self.max_model_len:
-            raise InvalidPlan(
-                f"the messages come to {len(token_ids)} tokens, the model takes {self.max_model_len - 1}",
-                field="messages",
-            )
+        check_length(len(token_ids), self.max_model_len)
         return Problem(Rendered(next(self._keys), token_ids, inputs), len(token_ids))
 
     def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         content = message["content"]
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        plain = [
-            {"type": "image"}
-            if part["type"] == "image"
-            else {"type": "text", "text": self._plain_text.broken(part["text"])}
-            for part in parts
-        ]
-        return {"role": message["role"], "content": plain}
+        return plain({**message, "content": parts}, self._plain_text, lambda: {"type": "image"})
 
     def _processed(self, chat: Sequence[Mapping[str, Any]], images: list[Image]) -> dict[str, Tensor]:
         """The processor tokenizes breaks with the rest; their tokens are then taken out."""
@@ -342,15 +310,6 @@ class TransformersEngine:
     def keep(self, key: int, ids: tuple[int, ...], state: State) -> None:
         self._cache.keep(key, ids, state)
 
-    def _closing_id(self, stage: Stage) -> int | None:
-        """The token that closes `stage`, None where the tag is text of several tokens."""
-        ids = self.encode(stage.closing)
-        if len(ids) == 1:
-            return ids[0]
-        if self._checkpoint.stages is not None and self._checkpoint.stages.tags == "special":
-            raise CheckpointError(f"{stage.closing} should be a special token, the tokenizer makes it {len(ids)}")
-        return None
-
 
 class Batch:
     """The candidates of one call, in step until each ends."""
@@ -369,13 +328,25 @@ class Batch:
         self._max_tokens = max_tokens
         self._closing = engine.closing_id(stage)
         self._stop = (*sampling.stop, *(() if self._closing is not None else (stage.closing,)))
-        self._decode = partial(decoded, after=ids[-1], decode=engine.decode)
         self.unfinished: list[Writing] = []
 
     def begin(self, state: State, n: int, num_cached: int) -> None:
         self._state = state.changed(lambda layer: layer.spread(n), state.logits.expand(n, -1))
         self._num_cached = num_cached
-        self.unfinished = [Writing(index, self._generator(index)) for index in range(n)]
+        self._generators = [self._generator(index) for index in range(n)]
+        self.unfinished = [self._writing(index) for index in range(n)]
+
+    def _writing(self, index: int) -> Writing:
+        return Writing(
+            index,
+            self._ids[-1],
+            self._engine.encode,
+            self._engine.decode,
+            self._sampling,
+            live=self._live,
+            may_stop=bool(self._stop),
+            num_at_once=1 if self._live else TOKENS_PER_CHUNK,
+        )
 
     def _generator(self, index: int) -> torch.Generator:
         generator, seed = torch.Generator(), self._sampling.seed
@@ -390,12 +361,13 @@ class Batch:
         self._sample()
         chunks, staying = list[Chunk](), list[int]()
         for row, writing in enumerate(self.unfinished):
-            if (ended := self._ended(writing)) is None:
-                staying.append(row)
-                chunks += self._begun(writing)
-            else:
-                chunks.append(self._last(writing, *ended))
+            if end := self._end(writing):
+                chunks.append(writing.last(end, len(self._ids), self._num_cached))
                 self._keep(row, writing)
+                continue
+            staying.append(row)
+            if chunk := writing.begun():
+                chunks.append(chunk)
         if staying:
             state = self._state if len(staying) == len(self.unfinished) else self._state.rows(staying)
             self.unfinished = [self.unfinished[row] for row in staying]
@@ -406,61 +378,25 @@ class Batch:
         return chunks
 
     def _sample(self) -> None:
-        logprobs = self._state.logits.log_softmax(-1)
+        asked = self._sampling.likelihood or self._sampling.top_logprobs is not None
+        logprobs = self._state.logits.log_softmax(-1) if asked else None
         for row, writing in enumerate(self.unfinished):
-            token = chosen(self._state.logits[row], self._sampling, writing.generator)
-            writing.ids.append(token)
-            if self._sampling.likelihood or self._sampling.top_logprobs is not None:
-                top = logprobs[row].topk(self._sampling.top_logprobs or 0)
-                likeliest = list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
-                writing.logprobs.append((float(logprobs[row, token]), likeliest))
+            token = chosen(self._state.logits[row], self._sampling, self._generators[writing.index])
+            writing.take((token,), () if logprobs is None else [self._likely(logprobs[row], token)])
 
-    def _ended(self, writing: Writing) -> tuple[list[int], str, FinishReason] | None:
-        """Ids and text without the token that ends an answer, and why it ended."""
-        ids, token = writing.ids, writing.ids[-1]
+    def _likely(self, logprobs: Tensor, token: int) -> Likely:
+        top = logprobs.topk(self._sampling.top_logprobs or 0)
+        return float(logprobs[token]), list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+
+    def _end(self, writing: Writing) -> End | None:
+        token = writing.ids[-1]
         if token == self._closing:
-            return ids, self._decode(ids), "stop"
+            return End("stop")
         if self._engine.ends(token):
-            return ids[:-1], self._decode(ids[:-1]), "stop"
-        if self._stop:
-            text = self._decode(ids)
-            if ends := [text.find(stop) + len(stop) for stop in self._stop if stop in text]:
-                text = text[: min(ends)]
-                return trimmed(ids, text, decode=self._decode, encode=self._engine.encode), text, "stop"
-        return (ids, self._decode(ids), "length") if len(ids) >= self._max_tokens else None
-
-    def _begun(self, writing: Writing) -> Iterator[Chunk]:
-        held_back = HELD_BACK if self._stop else 0
-        new = writing.ids[writing.num_sent : max(writing.num_sent, len(writing.ids) - held_back)]
-        if len(new) < (1 if self._live else TOKENS_PER_CHUNK):
-            return
-        after = writing.ids[writing.num_sent - 1] if writing.num_sent else self._ids[-1]
-        piece = decoded(new, after=after, decode=self._engine.decode) if self._live else ""
-        if piece.endswith(CHARACTER_IN_PIECES) and len(new) < HELD_BACK:
-            return
-        writing.num_sent += len(new)
-        writing.shown += len(piece)
-        yield Chunk(writing.index, piece, tuple(new))
-
-    def _last(self, writing: Writing, ids: list[int], text: str, reason: FinishReason) -> Chunk:
-        likelihood = self._sampling.likelihood or self._sampling.top_logprobs is not None
-        end = len(writing.ids) - self._engine.ends(writing.ids[-1])
-        return Chunk(
-            writing.index,
-            text[writing.shown :],
-            tuple(ids[writing.num_sent :]),
-            reason,
-            sum(logprob for logprob, _ in writing.logprobs[:end]) if likelihood else None,
-            len(self._ids),
-            self._num_cached,
-            tuple(self._told(writing, text)) if self._sampling.top_logprobs is not None else (),
-        )
-
-    def _told(self, writing: Writing, text: str) -> Iterator[TokenLogprob]:
-        pieces = pieces_of(writing.ids, text, after=self._ids[-1], decode=self._engine.decode)
-        for (before, piece), (logprob, likeliest) in zip(pieces, writing.logprobs, strict=True):
-            top = [(decoded([token], after=before, decode=self._engine.decode), value) for token, value in likeliest]
-            yield TokenLogprob(piece, logprob, tuple(top))
+            return End("stop", of_answer=True)
+        if self._stop and (text := writing.through(*self._stop)) is not None:
+            return End("stop", text=text)
+        return End("length") if len(writing.ids) >= self._max_tokens else None
 
     def _keep(self, row: int, writing: Writing) -> None:
         """All but its newest token was read."""

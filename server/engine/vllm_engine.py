@@ -10,17 +10,16 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from multiprocessing import resource_tracker
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
 import vllm
 from PIL.Image import Image
-from vllm import AsyncEngineArgs, CompletionOutput, PoolingParams, RequestOutput, SamplingParams
+from vllm import AsyncEngineArgs, PoolingParams, RequestOutput, SamplingParams
 from vllm.config import LoggingConfig, ParallelConfig
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.logprobs import Logprob
@@ -34,32 +33,23 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
-from server.checkpoint import CheckpointError, load
+from server.checkpoint import load
 from server.engine.classifier import Classified, Conversation
 from server.engine.labels import LabelRead
-from server.engine.merge import merged
+from server.engine.merge import gathered
+from server.engine.messages import check_length, plain
 from server.engine.plain_text import PlainText, pieces
 from server.engine.ranks import Ranks
-from server.engine.structure import bounds_strings, structural_tag
-from server.engine.tokens import (
-    CHARACTER_IN_PIECES,
-    MAX_TOKENS_OF_CHARACTER,
-    decoded,
-    following,
-    pieces_of,
-    trimmed,
-)
+from server.engine.sampling_params import sampling_params
+from server.engine.structure import bounds_strings
+from server.engine.tags import closing_ids
+from server.engine.tokens import following
+from server.engine.writing import End, Likely, Writing, side_by_side
 from server.span import trace_headers
 from swires.errors import EngineError, InvalidPlan
 from swires.protocols import Chunk
 from swires.stages import Stage
-from swires.types import Problem, Sampling, TokenLogprob
-
-TOKENS_PER_CHUNK = 16
-"""How often a candidate that is not shown live tells its ids, so that one that is cut has its tokens counted."""
-
-HELD_BACK = MAX_TOKENS_OF_CHARACTER
-"""So many tokens at the end may still change their text or, by a stop string, be replaced."""
+from swires.types import Problem, Sampling
 
 CPU_CACHE_BYTES = 1 << 30
 """For keys and values: 170,000 tokens of the embedded checkpoint."""
@@ -144,15 +134,13 @@ class VllmEngine:
                 await self._llm.get_supported_tasks()
                 await self._llm.reset_mm_cache()
             self._tokenizer: Any = self._llm.renderer.get_tokenizer()
-            self._closing_ids = {stage: self._closing_id(stage) for stage in Stage}
+            self._closing_ids = closing_ids(self._checkpoint, self.encode)
             self._plain_text = PlainText(self._tokenizer.get_added_vocab())
             self._ranks = Ranks(_num_ranks(self._llm.vllm_config.parallel_config))
             undo.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
     def _start(self) -> AsyncLLM:
@@ -196,8 +184,8 @@ class VllmEngine:
 
         What reads like a special token or a stage tag in a message stays text. Raises InvalidPlan, EngineError.
         """
-        renderer, remaining = self._llm.renderer, iter(images)
-        chat: list[Any] = [self._vllm_message(message, remaining) for message in messages]
+        renderer, remaining = self._llm.renderer, ({"type": "image_pil", "image_pil": image} for image in images)
+        chat: list[Any] = [plain(message, self._plain_text, partial(next, remaining)) for message in messages]
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
         tokenize = renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
         with _rendering():
@@ -205,24 +193,8 @@ class VllmEngine:
             # This cache keeps the tensors; vLLM's usual one would drop them where it believes the core to have them.
             (inputs,) = await renderer.render_cmpl_async([self._tokenized(templated)], tokenize, skip_mm_cache=True)
         problem = self._problem(inputs)
-        if problem.num_prompt_tokens >= self.max_model_len:
-            raise InvalidPlan(
-                f"the messages come to {problem.num_prompt_tokens} tokens, the model takes {self.max_model_len - 1}",
-                field="messages",
-            )
+        check_length(problem.num_prompt_tokens, self.max_model_len)
         return problem
-
-    def _vllm_message(self, message: Mapping[str, Any], images: Iterator[Image]) -> dict[str, Any]:
-        content = message["content"]
-        if isinstance(content, str):
-            return {"role": message["role"], "content": self._plain_text.broken(content)}
-        parts = [
-            {"type": "image_pil", "image_pil": next(images)}
-            if part["type"] == "image"
-            else {"type": "text", "text": self._plain_text.broken(part["text"])}
-            for part in content
-        ]
-        return {"role": message["role"], "content": parts}
 
     def _tokenized(self, templated: Any) -> Any:
         """vLLM tokenizes a prompt by itself, unless a special token in it was broken."""
@@ -241,53 +213,26 @@ class VllmEngine:
             light = {**whole, "mm_kwargs": MultiModalKwargsItems(absent)}
         return Problem(Rendered(token_ids, whole, light, self._ranks.choose()), len(token_ids))
 
-    async def generate(
+    def generate(
         self, problem: Problem, prefix: tuple[int, ...], *, stage: Stage, n: int, sampling: Sampling, live: bool = False
     ) -> AsyncGenerator[Chunk, None]:
         """See `swires.protocols.Engine`. Each candidate is a request of its own, so that it can finish by itself."""
         prompt = _continued(problem, prefix)
         room = self.max_model_len - len(prompt.token_ids)
-        if room < 1:
-            for index in range(n):
-                yield Chunk(index, "", (), "length")
-            return
-        with _requesting():
-            params = [self._params(stage, sampling, index, room, live) for index in range(n)]
-        samples = [
-            self._sample(
-                prompt,
-                params[index],
-                stage,
-                index,
-                top_logprobs=sampling.top_logprobs,
-                live=live,
-                fresh=not prefix and index == 0,
-            )
-            for index in range(n)
-        ]
-        async with aclosing(merged(samples)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+
+        def sample(index: int) -> AsyncGenerator[Chunk, None]:
+            return self._sample(prompt, stage, sampling, index, room, live=live, fresh=not prefix and index == 0)
+
+        return side_by_side(n, room, sample)
 
     def _params(self, stage: Stage, sampling: Sampling, index: int, room: int, live: bool) -> SamplingParams:
-        structure = _structure(stage, sampling)
-        closing_id = self._closing_ids[stage] if structure is None else None
-        stop = [*sampling.stop, *([stage.closing] if closing_id is None else [])]
-        likelihood = 0 if sampling.likelihood else None
+        closing_id = self._closing_ids[stage]
+        params = sampling_params(stage, sampling, index, room=room, live=live, closing_id=closing_id)
+        structure = params.pop("structured_outputs")
         return SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=None if sampling.seed is None else sampling.seed + index,
-            max_tokens=min(sampling.max_tokens, room),
-            logprobs=likelihood if sampling.top_logprobs is None else sampling.top_logprobs,
-            structured_outputs=structure,
-            stop=stop,
-            stop_token_ids=[] if closing_id is None else [closing_id],
-            detokenize=bool(stop),
-            skip_special_tokens=False,
-            spaces_between_special_tokens=False,
+            **params,
+            structured_outputs=structure and StructuredOutputsParams(**structure),
             output_kind=RequestOutputKind.DELTA,
-            stream_interval=1 if live else TOKENS_PER_CHUNK,
             skip_clone=True,
         )
 
@@ -310,86 +255,34 @@ class VllmEngine:
         return not has_xgrammar_unsupported_json_features(asked) and not bounds_strings(asked)
 
     async def _sample(
-        self,
-        prompt: Rendered,
-        params: SamplingParams,
-        stage: Stage,
-        index: int,
-        *,
-        top_logprobs: int | None,
-        live: bool,
-        fresh: bool,
+        self, prompt: Rendered, stage: Stage, sampling: Sampling, index: int, room: int, *, live: bool, fresh: bool
     ) -> AsyncGenerator[Chunk, None]:
         """One candidate: its ids as they come, with `live` their text too, else all text at the end."""
-        ids: list[int] = []
-        logprobs: list[Any] = []
-        text, num_sent, shown, last_id = "", 0, 0, prompt.token_ids[-1]
-        held_back = HELD_BACK if params.stop else 0
+        with _requesting():
+            params = self._params(stage, sampling, index, room, live)
+        writing = Writing(
+            index, prompt.token_ids[-1], self.encode, self.decode, sampling, live=live, may_stop=bool(params.stop)
+        )
+        text, logprobs = "", list[Any]()
         async with aclosing(self._outputs(prompt, params, fresh=fresh)) as outputs:
             async for output in outputs:
                 (sample,) = output.outputs
-                ids += sample.token_ids
-                logprobs += sample.logprobs or ()
+                writing.take(sample.token_ids)
                 text += sample.text
-                new = ids[num_sent : max(num_sent, len(ids) - held_back)]
-                if sample.finish_reason is not None or not new:
-                    continue
-                piece = decoded(new, after=last_id, decode=self.decode) if live else ""
-                if piece.endswith(CHARACTER_IN_PIECES) and len(new) < HELD_BACK:
-                    continue
-                yield Chunk(index, piece, tuple(new))
-                num_sent, shown, last_id = num_sent + len(new), shown + len(piece), new[-1]
-        sampled, after = tuple(ids), prompt.token_ids[-1]
-        ids, text, logprob = self._ended(ids, text, sample, stage, after=after)
-        token_logprobs = None if top_logprobs is None else self._told(sampled, logprobs, text, after, top_logprobs)
-        yield Chunk(
-            index,
-            text[shown:],
-            tuple(ids[num_sent:]),
-            "length" if sample.finish_reason == "length" else "stop",
-            logprob,
-            len(prompt.token_ids),
-            output.num_cached_tokens or 0,
-            tuple(token_logprobs or ()),
-        )
-
-    def _told(
-        self, ids: Sequence[int], logprobs: Sequence[Mapping[int, Logprob]], text: str, after: int, num_top: int
-    ) -> Iterator[TokenLogprob]:
-        """One for each of the sampled `ids`, those too that the text does not reach."""
-        pieces = pieces_of(ids, text, after=after, decode=self.decode)
-        for token, (before, piece), likely in zip(ids, pieces, logprobs, strict=True):
-            ranked = sorted(likely, key=lambda each: likely[each].logprob, reverse=True)[:num_top]
-            top = [(decoded([each], after=before, decode=self.decode), likely[each].logprob) for each in ranked]
-            yield TokenLogprob(piece, likely[token].logprob, tuple(top))
-
-    def _ended(
-        self, ids: list[int], text: str, sample: CompletionOutput, stage: Stage, *, after: int
-    ) -> tuple[list[int], str, float | None]:
-        """Ids, text and log-probability of a finished candidate, without the token that ends an answer."""
-        decode = partial(decoded, after=after, decode=self.decode)
-        logprob = sample.cumulative_logprob
-        if isinstance(sample.stop_reason, str):
-            text += sample.stop_reason
-            return trimmed(ids, text, decode=decode, encode=self.encode), text, logprob
-        if sample.finish_reason == "stop" and sample.stop_reason != self._closing_ids[stage]:
-            if logprob is not None and sample.logprobs:
-                logprob -= sample.logprobs[-1][ids[-1]].logprob
-            ids = ids[:-1]
-        return ids, decode(ids), logprob
+                logprobs += sample.logprobs or ()
+                if sample.finish_reason is None and (chunk := writing.begun()):
+                    yield chunk
+        writing.logprobs += map(_likely, writing.ids, logprobs, repeat(sampling.top_logprobs))
+        end = End.told(sample.finish_reason, sample.stop_reason, self._closing_ids[stage], lambda stop: text + stop)
+        yield writing.last(end, len(prompt.token_ids), output.num_cached_tokens or 0)
 
     async def read_labels(
         self, problem: Problem, prefixes: Sequence[tuple[int, ...]], labels: tuple[int, ...]
     ) -> tuple[LabelRead, ...]:
         """See `server.engine.labels.LabelReader`."""
-        reads = [self._read(_continued(problem, prefix), labels, index) for index, prefix in enumerate(prefixes)]
-        async with aclosing(merged(reads)) as arrivals:
-            by_index = {index: read async for index, read in arrivals}
-        return tuple(by_index[index] for index in range(len(prefixes)))
+        return await gathered([self._read(_continued(problem, prefix), labels) for prefix in prefixes])
 
-    async def _read(
-        self, prompt: Rendered, labels: tuple[int, ...], index: int
-    ) -> AsyncGenerator[tuple[int, LabelRead], None]:
+    async def _read(self, prompt: Rendered, labels: tuple[int, ...]) -> LabelRead:
         params = SamplingParams(
             temperature=0.0,
             max_tokens=1,
@@ -399,32 +292,28 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         async with aclosing(self._outputs(prompt, params, fresh=False)) as outputs:
-            async for output in outputs:
-                next_token: Any = output.outputs[0].logprobs
-                logprobs = tuple(next_token[0][label].logprob for label in labels)
-                yield index, LabelRead(logprobs, len(prompt.token_ids), output.num_cached_tokens or 0)
+            output = [output async for output in outputs][-1]
+        next_token: Any = output.outputs[0].logprobs
+        logprobs = tuple(next_token[0][label].logprob for label in labels)
+        return LabelRead(logprobs, len(prompt.token_ids), output.num_cached_tokens or 0)
 
     async def classify(self, conversations: Sequence[Conversation]) -> tuple[Classified, ...]:
         """See `server.engine.classifier.Classifier`; of a model started with `runner="pooling", convert="classify"`."""
-        reads = [self._classify(conversation, index) for index, conversation in enumerate(conversations)]
-        async with aclosing(merged(reads)) as arrivals:
-            by_index = {index: read async for index, read in arrivals}
-        return tuple(by_index[index] for index in range(len(conversations)))
+        return await gathered([self._classify(conversation) for conversation in conversations])
 
-    async def _classify(self, conversation: Conversation, index: int) -> AsyncGenerator[tuple[int, Classified], None]:
+    async def _classify(self, conversation: Conversation) -> Classified:
         renderer, chat = self._llm.renderer, [cast(Any, message) for message in conversation]
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": False, "tokenize": False})
         with _rendering():
             _, (prompt,) = await renderer.render_chat_async([chat], params)
         with _requesting():
             pooling = PoolingParams(task="classify", use_activation=False)
-            outputs = self._llm.encode(prompt, pooling, f"swires-{next(self._request_ids)}")
-            async with aclosing(outputs):
-                async for output in outputs:
-                    if output.error is not None:
-                        raise EngineError("the engine dropped a request")
-                    logits = tuple(output.outputs.data.tolist())
-                    yield index, Classified(logits, len(output.prompt_token_ids), output.num_cached_tokens)
+            async with aclosing(self._llm.encode(prompt, pooling, f"swires-{next(self._request_ids)}")) as outputs:
+                output = [output async for output in outputs][-1]
+        if output.error is not None:
+            raise EngineError("the engine dropped a request")
+        logits = tuple(output.outputs.data.tolist())
+        return Classified(logits, len(output.prompt_token_ids), output.num_cached_tokens)
 
     async def _outputs(
         self, prompt: Rendered, params: SamplingParams, *, fresh: bool
@@ -463,15 +352,6 @@ class VllmEngine:
         """The text of `ids`, tags and all."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def _closing_id(self, stage: Stage) -> int | None:
-        """The token that closes `stage`, None where the tag is text of several tokens."""
-        ids = self.encode(stage.closing)
-        if len(ids) == 1:
-            return ids[0]
-        if self._checkpoint.stages is not None and self._checkpoint.stages.tags == "special":
-            raise CheckpointError(f"{stage.closing} should be a special token, the tokenizer makes it {len(ids)}")
-        return None
-
 
 def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """vLLM's own are a block of 128 tokens, with which short stages find little cached, and 92 % of all memory."""
@@ -506,17 +386,13 @@ def _salted(inputs: Mapping[str, Any], cache_salt: str) -> Mapping[str, Any]:
     return {**inputs, "cache_salt": cache_salt} | ({"mm_hashes": hashes} if hashes else {})
 
 
-def _structure(stage: Stage, sampling: Sampling) -> StructuredOutputsParams | None:
-    """Of which the closing tag is a part: a token that stops a request is let through at its end alone, as is the one
-    that ends any text, which some models prefer to the tag."""
-    if sampling.json_schema is None or stage is not Stage.CONCLUSION:
-        return None
-    return StructuredOutputsParams(structural_tag=structural_tag(sampling.json_schema))
-
-
 def _continued(problem: Problem, prefix: tuple[int, ...]) -> Rendered:
     assert isinstance(problem.prompt, Rendered)
     return problem.prompt.apart(problem.cache_salt).then(prefix)
+
+
+def _likely(token: int, told: Mapping[int, Logprob], num_top: int | None) -> Likely:
+    return told[token].logprob, [(each, told[each].logprob) for each in told] if num_top else ()
 
 
 @contextmanager

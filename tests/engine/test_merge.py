@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import pytest
 
-from server.engine.merge import merged
+from server.engine.merge import gathered, merged
 
 
 class Streams:
@@ -70,3 +70,32 @@ async def test_cancelling_the_reader_closes_the_streams() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert streams.closed == ["a"]
+
+
+async def test_what_is_gathered_comes_in_the_order_of_asking() -> None:
+    async def later(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return turns
+
+    assert await gathered([later(5), later(0), later(2)]) == (5, 0, 2)
+    assert await gathered([]) == ()
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_an_error_in_one_or_a_cancellation_ends_all_that_is_gathered(broken: bool) -> None:
+    ended = list[str]()
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("forever")
+
+    async def failing() -> None:
+        await asyncio.sleep(0.01)
+        raise KeyError("broken") if broken else asyncio.CancelledError
+
+    with pytest.raises(KeyError if broken else asyncio.CancelledError):
+        await gathered([forever(), failing(), forever()])
+    assert ended == ["forever"] * 2
