@@ -30,7 +30,7 @@ checkpoint on vLLM for 500, each in a process of its own, over sockets. The sear
 APIs, whole and as streams, with and without further answers, logprobs, a schema and stop strings. Among them are the
 [bad inputs](../../tests/server/gate/cases.py) and clients that hang up: before they have asked all, while they wait,
 while they read. A round begins with ten times as many searches at once as the server takes, and ends when it has come
-to rest. The fake engine fails in one or two searches of a hundred.
+to rest. The fake engine fails at one token in 100,000.
 
 Memory is that of a process at rest. It is flat where the mean of the last three rounds is within 5 % of that of the
 three that end the warm-up. What is left at the end is compared with what was there before the first search: tasks of

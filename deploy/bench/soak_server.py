@@ -24,7 +24,7 @@ from swires.errors import EngineError
 
 HELD = "/held"
 FAILURES_PER_TOKEN = 1e-5
-"""Of the fake engine: one or two in a hundred of its searches fail."""
+"""Of the fake engine, which gives up a candidate then; of a thousand searches two have no other at that moment."""
 
 
 def main(arguments: Sequence[str]) -> int:
