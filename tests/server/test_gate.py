@@ -65,6 +65,13 @@ async def test_a_head_that_is_refused(server: Running, head: str, status: int) -
         assert (await client.get("/health")).status_code == 200
 
 
+async def test_a_body_in_chunks_is_bounded_too(serving: Started) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    async with serving(max_body_mib=1) as app, running(app) as server:
+        head = f"{POST}Connection: close\nTransfer-Encoding: chunked\n\n"
+        assert (await told(server, head, chunk * 17 + b"0\r\n\r\n"))[0] == 413
+
+
 def scope_to(host: bytes) -> Scope:
     return {"raw_path": b"/", "query_string": b"", "headers": [(b"host", host)]}
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[3]
 NUMBERS = range(1, 71)
 
 SHOWN: Mapping[int, tuple[str, ...]] = {
+    4: ("tests/server/test_gate.py::test_a_body_in_chunks_is_bounded_too",),
     5: (
         "tests/server/gate/test_slow_clients.py::test_a_body_that_drips_is_408_in_the_end",
         "tests/server/gate/test_slow_clients.py::test_who_goes_on_sending_when_all_is_said_is_left",
