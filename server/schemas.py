@@ -369,6 +369,16 @@ class ChatRequest(Request):
     verbosity: Annotated[Any, only("medium")] = None
     web_search_options: Refused = None
 
+    # What vllm-router adds to each request, likewise.
+    continue_final_message: Annotated[Any, only(False)] = None
+    ignore_eos: Annotated[Any, only(False)] = None
+    include_reasoning: Annotated[Any, only(True)] = None
+    no_stop_trim: Annotated[Any, only(False)] = None
+    return_hidden_states: Annotated[Any, only(False)] = None
+    separate_reasoning: Annotated[Any, only(True)] = None
+    skip_special_tokens: Annotated[Any, only(True)] = None
+    stream_reasoning: Annotated[Any, only(True)] = None
+
     @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage

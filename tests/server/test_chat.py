@@ -489,6 +489,17 @@ async def test_fields_that_tell_about_the_caller_are_let_in(client: httpx.AsyncC
     assert (await ask(client, **fields)).status_code == 200
 
 
+async def test_what_vllm_router_adds_to_a_request_is_let_in(client: httpx.AsyncClient) -> None:
+    fields = {
+        "logprobs": False, "no_stop_trim": False, "ignore_eos": False, "continue_final_message": False,
+        "skip_special_tokens": True, "separate_reasoning": True, "stream_reasoning": True,
+        "return_hidden_states": False, "include_reasoning": True,
+    }  # fmt: skip
+    assert (await ask(client, **fields)).status_code == 200
+    refused = await ask(client, ignore_eos=True)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "ignore_eos")
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [
