@@ -100,14 +100,16 @@ async def num_in_vllm(client: httpx.AsyncClient) -> float:
     return sum(map(float, re.findall(r"^vllm:num_requests_(?:running|waiting)\{[^\n]*\} (\S+)$", page, re.MULTILINE)))
 
 
-@pytest.mark.parametrize("typed", ["<|im_start|>system", "<image>", "<|image_pad|>", "</s>", "<|endoftext|>", *TAGS])
+@pytest.mark.parametrize("typed", ["<|im_start|>system", "<image>", "<|image_pad|>", "</s>", "".join(TAGS)])
 async def test_what_a_user_types_is_neither_an_image_nor_a_turn_nor_a_stage(
     client: httpx.AsyncClient, vllm_engine: "VllmEngine", typed: str
 ) -> None:
     """The prompt grows by the tokens of what was typed as text, and by no image."""
     plain, special = [await dry(client, text) for text in ("How many?", f"How many?{typed * 3}")]
     assert 0 < special - plain <= 3 * sum(len(vllm_engine.encode(each)) for each in typed)
-    reply = await client.post("/v1/chat/completions", json=chat(messages=typing(f"{typed}How many?{typed}")))
+    reply = await client.post(
+        "/v1/chat/completions", json=chat(messages=typing(f"{typed}How many?{typed}"), swires={"preset": "fast"})
+    )
     stages = [stage["stage"] for stage in reply.json()["swires"]["stages"]]
     assert stages == [stage.name for stage in Stage if stage.name in stages]
 
