@@ -19,8 +19,11 @@ ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 @dataclass(frozen=True)
 class Image:
+    """`layers` are folders, the upper first, that `root` shows as one."""
+
     root: Path
     config: Config
+    layers: tuple[Path, ...]
 
 
 @dataclass
@@ -30,9 +33,10 @@ class Build:
     folder: Path
     context: Path
     stages: Mapping[str, Stage]
-    bases: Mapping[str, Path]
+    bases: dict[str, Path]
     arguments: Mapping[str, str]
     made: dict[str, Image] = field(default_factory=dict)
+    mounts: list[Path] = field(default_factory=list)
 
     def image(self, name: str) -> Image:
         if name not in self.made:
@@ -41,14 +45,31 @@ class Build:
 
     def _make(self, name: str) -> Image:
         stage, root = self.stages[name], self.folder / name
-        before = self.image(stage.base) if stage.base in self.stages else Image(self.bases[stage.base], Config())
-        subprocess.run(["cp", "--archive", before.root, root], check=True)
+        before = self.image(stage.base) if stage.base in self.stages else self._base(stage.base)
+        layer = self._mounted(root, before.layers)
         config = Config(**{**vars(before.config), "arguments": {}})
         for step in stage.steps:
             print(f"[{name}] {step.name.upper()} {' '.join(step.words)[:110]}", flush=True)
             self._carry_out(root, config, step)
             config = configured(config, step, self.arguments)
-        return Image(root, config)
+        return Image(root, config, (layer, *before.layers))
+
+    def _base(self, name: str) -> Image:
+        return Image(self.bases[name], Config(), (self.bases[name],))
+
+    def _mounted(self, root: Path, layers: Sequence[Path]) -> Path:
+        """Show `layers` at `root`, under a new one that takes what is written."""
+        layer, work = root.with_suffix(".layer"), root.with_suffix(".work")
+        for folder in (root, layer, work):
+            folder.mkdir()
+        options = f"lowerdir={':'.join(map(str, layers))},upperdir={layer},workdir={work}"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", root], check=True)
+        self.mounts.append(root)
+        return layer
+
+    def close(self) -> None:
+        for root in self.mounts:
+            subprocess.run(["umount", root], check=True)
 
     def _carry_out(self, root: Path, config: Config, step: Step) -> None:
         if step.name == "run":
@@ -140,11 +161,12 @@ def mount_points(root: Path, binds: Sequence[tuple[Path, str]]) -> Iterator[None
 
 
 def registry_variables() -> dict[str, str]:
-    """How pip finds packages on this machine, as whoever builds an image tells its builder."""
+    """How pip and uv find packages on this machine, as whoever builds an image tells its builder."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     options = (line.split("=", 1) for line in listed.splitlines())
     told = {f"PIP_{name.partition('.')[2].replace('-', '_').upper()}": value.strip("'") for name, value in options}
+    told |= {name: value for name, value in os.environ.items() if name.startswith("UV_") or name == "SSL_CERT_FILE"}
     return {name: value.replace("\\n", " ") for name, value in told.items() if name != "PIP_CONSTRAINT"}
 
 
@@ -168,6 +190,20 @@ def debian(folder: Path) -> Path:
     (folder / "usr" / "local" / "bin" / "python").symlink_to("/usr/bin/python3")
     for marker in folder.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         marker.unlink()
+    return folder
+
+
+def with_vllm(folder: Path, python: Path, packages: Path) -> Path:
+    """What stands for vllm/vllm-openai: `python`, with uv, and `packages` where that image has its own."""
+    subprocess.run(["cp", "--archive", python, folder], check=True)
+    run_in(folder, ["pip", "install", "--quiet", "uv"], {**registry_variables(), **Config().env}, "/", registry_files())
+    subprocess.run(["cp", "--archive", "--link", f"{packages}/.", packages_of(folder)], check=True)
+    return folder
+
+
+def packages_of(root: Path) -> Path:
+    """Where pip puts packages on Debian and Ubuntu."""
+    (folder,) = root.glob("usr/local/lib/python3*/dist-packages")
     return folder
 
 

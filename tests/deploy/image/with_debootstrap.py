@@ -21,12 +21,14 @@ from tests.conftest import DEMO
 from tests.deploy.image import roots, stages
 from tests.deploy.image.container import Container, started
 from tests.deploy.image.roots import Build, Image
+from tests.deploy.image.stages import Config
 
 ROOT = Path(__file__).parents[3]
 GIVEN = {"PYTHON_IMAGE": "debian-with-python", "VLLM_IMAGE": "vllm", "VERSION": "1.2.3", "REVISION": "0123abc"}
 QUESTION = "Remove all green objects. How many objects are left?"
 STAGES = ["SUMMARY", "CAPTION", "REASONING", "CONCLUSION"]
 COMPILERS = ("gcc", "g++", "cc", "c++", "clang", "clang++", "as", "ld", "rustc", "nvcc")
+MISSING = "pydantic-settings"
 HEALTHY_S = 300
 ENDED_S = 120
 
@@ -39,11 +41,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def build(folder: Path) -> Build:
+def build(folder: Path) -> Iterator[Build]:
     start = time.monotonic()
     python = roots.debian(folder / "debian")
     print(f"\nDebian with its own Python: {time.monotonic() - start:.0f} s")
-    return Build(folder, ROOT, stages.read(ROOT / "Dockerfile", GIVEN), {"debian-with-python": python}, GIVEN)
+    build = Build(folder, ROOT, stages.read(ROOT / "Dockerfile", GIVEN), {"debian-with-python": python}, GIVEN)
+    yield build
+    build.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,16 @@ def cpu(build: Build) -> Image:
     size = subprocess.run(["du", "-sm", image.root], capture_output=True, text=True, check=True).stdout.split()[0]
     print(f"the image: {time.monotonic() - start:.0f} s, {size} MiB")
     return image
+
+
+@pytest.fixture(scope="module")
+def vllm(build: Build, folder: Path) -> Path:
+    """With the packages of the `cpu` image in place of the like for GPUs, and one of them missing."""
+    (packages,) = build.image("cpu-dependencies").layers[0].glob("opt/swires/lib/python3*/site-packages")
+    root = roots.with_vllm(folder / "vllm", build.bases["debian-with-python"], packages)
+    for path in roots.packages_of(root).glob(f"{MISSING.replace('-', '_')}*"):
+        shutil.rmtree(path)
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +109,20 @@ def test_it_tells_what_it_was_made_from(cpu: Image) -> None:
     named = {name.rpartition("image.")[2]: value for name, value in cpu.config.labels.items()}
     assert (named["version"], named["revision"]) == ("1.2.3", "0123abc")
     assert named["base.name"] == GIVEN["PYTHON_IMAGE"]
+
+
+def test_the_packages_of_vllms_image_stay_as_they_are(build: Build, vllm: Path) -> None:
+    build.bases["vllm"] = vllm
+    root = build.image("gpu").root
+    listed = ["find", ".", "-not", "-name", "*.pyc", "-not", "-name", "__pycache__", "-printf", "%p %s %T@\\n"]
+    before, after = (
+        subprocess.run(listed, cwd=roots.packages_of(each), capture_output=True, text=True, check=True).stdout
+        for each in (vllm, root)
+    )
+    assert sorted(before.splitlines()) == sorted(after.splitlines())
+    (added,) = root.glob("opt/swires/lib/python3*/site-packages")
+    assert {path.name.partition("-")[0] for path in added.glob("*.dist-info")} == {"swires", MISSING.replace("-", "_")}
+    roots.run_in(root, ["/opt/swires/bin/python", "-c", "import server.engine.vllm_engine"], Config().env, "/")
 
 
 def test_its_first_process_is_the_server_without_rights(container: Container) -> None:
