@@ -14,7 +14,7 @@ SENT_ANYWAY = {Path("Dockerfile"), Path(".dockerignore")}
 STAGES = stages.read(ROOT / "Dockerfile", {})
 IMAGES = ("cpu", "gpu")
 SHELLS = ("sh", "bash", "/bin/sh", "/bin/bash", "CMD-SHELL")
-COMPILERS = re.compile(r"\b(gcc|g\+\+|build-essential|clang|make|cmake|rustc|cargo)\b")
+COMPILERS = re.compile(r"(?<!\S)(gcc|g\+\+|build-essential|clang|cmake|rustc|cargo)(?!\S)")
 
 
 def config(name: str, **given: str) -> Config:
