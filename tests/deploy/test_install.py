@@ -219,3 +219,10 @@ def test_a_torchvision_that_nothing_mends_is_an_error(tmp_path: Path) -> None:
 
 def test_this_environment_is_sound() -> None:
     assert install.find_broken(HERE) == []
+
+
+def test_what_a_layer_of_an_image_holds_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(install, "make_environment", lambda directory: HERE)
+    with pytest.raises(SetupError, match="no lock of gpu for this machine"):
+        install.install(tmp_path, ["gpu"], project=False)
