@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload soak soak-vllm lock sbom licenses audit test-image clean
+.PHONY: help serve test test-slow test-chart test-router test-monitoring test-rolling check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload soak soak-vllm lock sbom licenses audit test-image clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -30,7 +30,7 @@ serve: $(SERVING) ## serve the checkpoint MODEL on vLLM at HOST:PORT
 	$(BIN)/swires serve --model $(MODEL) --host $(HOST) --port $(PORT)
 
 test: $(EVERYTHING) $(HELM) ## run the tests, those on real vLLM included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train; five minutes
 	$(BIN)/python -m pytest -m slow
@@ -43,6 +43,9 @@ test-router: $(EVERYTHING) $(ROUTER)/.installed ## two vLLM processes behind vll
 
 test-monitoring: $(EVERYTHING) ## rules by promtool, and all that the dashboard shows by a Prometheus of a server under load, with its picture; five minutes
 	$(BIN)/python -m pytest tests/deploy/monitoring/with_prometheus.py --write-docs
+
+test-rolling: $(EVERYTHING) $(ROUTER)/.installed ## two servers behind vllm-router restarted in turn under load; five minutes
+	$(BIN)/python -m pytest tests/deploy/with_rolling_restart.py
 
 test-image: $(EVERYTHING) ## make the cpu image's steps in a root of debootstrap's, and serve from there; as root, ten minutes
 	command -v debootstrap >/dev/null || apt-get install --yes --no-install-recommends debootstrap

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -91,14 +92,19 @@ class Answered:
 
 
 async def closed_load(
-    url: str, questions: Sequence[Mapping[str, str]], seconds: float, *, clients: int, trace: bool = False
+    url: str,
+    questions: Sequence[Mapping[str, str]],
+    seconds: float,
+    *,
+    clients: int,
+    swires: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Answered]:
     """What came within `seconds` to clients each of which asks again at once."""
     answers, started = list[Answered](), time.perf_counter()
 
     async def ask(client: httpx.AsyncClient) -> None:
         for question in asked:
-            answer = await client.post("/v1/chat/completions", json=_body(question, trace))
+            answer = await client.post("/v1/chat/completions", json=_body(question, swires))
             told = answer.raise_for_status().json()["swires"]
             answers.append(Answered(time.perf_counter() - started, told))
 
@@ -111,12 +117,12 @@ async def closed_load(
     return answers
 
 
-def _body(question: Mapping[str, str], trace: bool) -> dict[str, Any]:
+def _body(question: Mapping[str, str], swires: Mapping[str, Any]) -> dict[str, Any]:
     parts = [
         {"type": "image_url", "image_url": {"url": question["image"]}},
         {"type": "text", "text": question["question"]},
     ]
-    return {"model": "demo", "messages": [{"role": "user", "content": parts}], "swires": {"trace": trace}}
+    return {"model": "demo", "messages": [{"role": "user", "content": parts}], "swires": dict(swires)}
 
 
 def questions(model: str) -> list[dict[str, str]]:
@@ -128,7 +134,7 @@ def questions(model: str) -> list[dict[str, str]]:
 async def recorded_workload(model: str, core: int, port: int, *, source: str) -> tuple[Workload, float]:
     """Searches of the checkpoint's questions, and what one request to the engine takes of the server's process."""
     async with serving(model, core, port) as server:
-        traced = await closed_load(server.url, questions(model), RECORD_S, clients=CLIENTS, trace=True)
+        traced = await closed_load(server.url, questions(model), RECORD_S, clients=CLIENTS, swires={"trace": True})
         workload = Workload(source=source, block=BLOCK, searches=tuple(recorded(each.told) for each in traced))
         before = server.front_s
         answered = await closed_load(server.url, questions(model), FRONT_S, clients=CLIENTS)

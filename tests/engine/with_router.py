@@ -65,9 +65,9 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(log: Path, *command: str) -> AsyncGenerator[Listening, None]:
-    """`command`, with a port of its own, which is ready; it is gone after."""
-    port = free_port()
+async def listening(log: Path, *command: str, port: int | None = None) -> AsyncGenerator[Listening, None]:
+    """`command` at `port`, or one of its own, which is ready; it is gone after."""
+    port = port or free_port()
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *command, "--port", str(port), stdout=out, stderr=out, start_new_session=True
@@ -169,4 +169,5 @@ async def test_a_replica_that_is_killed_costs_no_answer(replicas: list[Listening
         replicas[0].kill()
     answers = [task.result() for task in asking]
     assert all(answer["choices"][0]["message"]["content"] for answer in answers)
+    assert not any(answer["swires"]["scorer_degraded"] for answer in answers)
     assert not await replicas[0].is_healthy()
