@@ -88,14 +88,27 @@ class Writing:
         sent, end = self.num_sent, len(self.ids) - (HELD_BACK if self.may_stop else 0)
         if end - sent < self.num_at_once:
             return None
-        new = self.ids[sent:end]
+        if not self.live:
+            self.num_sent = end
+            return Chunk(self.index, "", tuple(self.ids[sent:end]))
         after = self.ids[sent - 1] if sent else self.after
-        piece = decoded(new, after=after, decode=self.decode) if self.live else ""
-        if piece.endswith(CHARACTER_IN_PIECES) and len(new) < HELD_BACK:
+        piece = decoded(self.ids[sent:end], after=after, decode=self.decode)
+        if piece.endswith(CHARACTER_IN_PIECES):
+            end, piece = self._whole(sent, end, after, piece)
+        if end == sent:
             return None
-        self.num_sent += len(new)
+        self.num_sent = end
         self.num_shown += len(piece)
-        return Chunk(self.index, piece, tuple(new))
+        return Chunk(self.index, piece, tuple(self.ids[sent:end]))
+
+    def _whole(self, sent: int, end: int, after: int, piece: str) -> tuple[int, str]:
+        """Where the last whole character before `end` ends, and the text to there; `end` itself where so many ids make
+        none, as no character has more."""
+        for earlier in range(end - 1, max(sent, end - HELD_BACK), -1):
+            begun = decoded(self.ids[sent:earlier], after=after, decode=self.decode)
+            if not begun.endswith(CHARACTER_IN_PIECES):
+                return earlier, begun
+        return (end, piece) if end - sent >= HELD_BACK else (sent, "")
 
     def last(self, end: End, num_prompt_tokens: int, num_cached_tokens: int) -> Chunk:
         """The rest, and what is told of all."""

@@ -54,6 +54,19 @@ def test_what_is_shown_live_is_whole_characters_and_never_changes(text: str) -> 
     assert len(chunks) == len(text)
 
 
+@given(TEXTS, st.lists(st.integers(1, 9), min_size=48, max_size=48))
+def test_nor_is_a_character_cut_where_many_ids_come_at_once(text: str, sizes: list[int]) -> None:
+    it, ids = writing(live=True), encode(text)
+    chunks = list[Chunk | None]()
+    for size in sizes:
+        it.take(ids[:size])
+        ids = ids[size:]
+        chunks.append(it.begun())
+    shown = [chunk for chunk in chunks if chunk]
+    assert all(decode(chunk.token_ids) == chunk.text for chunk in shown)
+    assert text_of([*shown, it.last(End("length"), 0, 0)]) == text
+
+
 def test_a_piece_is_read_behind_the_id_before_it() -> None:
     def capitals(ids: Sequence[int]) -> str:
         return re.sub(r"(?<=\.).", lambda first: first[0].upper(), decode(ids))
