@@ -27,10 +27,12 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Of its first process, as this machine numbers it."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        assert children, "it has ended"
-        return int(children[0])
+        """Of its first process, as this machine numbers it; it comes a moment after `process`."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        while not (found := children.read_text().split()):
+            assert self.process.poll() is None, "it has ended"
+            time.sleep(0.01)
+        return int(found[0])
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """As `docker exec` would."""
