@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router test-monitoring test-rolling check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload soak soak-vllm lock sbom licenses audit test-image clean
+.PHONY: help serve test test-slow test-chart test-router test-monitoring test-rolling check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload sizing soak soak-vllm lock sbom licenses audit test-image clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -182,6 +182,9 @@ licenses: $(EVERYTHING) ## write the table of the licences of what is locked aga
 
 audit: $(EVERYTHING) ## look up what is locked in PyPI's advisories, where those can be reached
 	$(BIN)/python -m deploy.audit
+
+sizing: $(EVERYTHING) ## which accelerators a model and a preset need, by arithmetic; two minutes
+	$(BIN)/python -m deploy.sizing table
 
 bench-overload: $(EVERYTHING) ## what ten times too many searches do to a server; ten minutes
 	$(BIN)/python -m deploy.bench.overload

@@ -189,13 +189,6 @@ limits:
 {{- end -}}
 {{- end -}}
 
-{{/* Whether several of vLLM's processes hand each other tensors through /dev/shm. */}}
-{{- define "swires.shares" -}}
-{{- with .model.vllmConfig -}}
-{{- if gt (mul .tensorParallelSize .pipelineParallelSize .dataParallelSize | int) 1 -}}true{{- end -}}
-{{- end -}}
-{{- end -}}
-
 {{- define "swires.mounts" -}}
 - name: cache
   mountPath: /home/vllm/.cache
@@ -206,7 +199,7 @@ limits:
   mountPath: /models
   readOnly: true
 {{- end }}
-{{- if and (ne .part "front") (include "swires.shares" .) }}
+{{- if ne .part "front" }}
 - name: shm
   mountPath: /dev/shm
 {{- end }}
@@ -239,7 +232,7 @@ limits:
     sizeLimit: {{ .model.modelsSize }}
   {{- end }}
 {{- end }}
-{{- if and (ne .part "front") (include "swires.shares" .) }}
+{{- if ne .part "front" }}
 - name: shm
   emptyDir:
     medium: Memory
