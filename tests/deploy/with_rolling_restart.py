@@ -22,6 +22,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CLIENTS = 8
 DRAINED_S = 60
+TAKEN_IN_S = 60
+HEALTH = (
+    *("--health-check-endpoint", "/ready", "--health-check-interval-secs", "2"),
+    *("--cb-timeout-duration-secs", "5"),
+)
+"""Of the router, which else looks each minute, and asks nothing of a server for a minute that was away."""
 
 
 @dataclass
@@ -40,6 +46,18 @@ class Replica:
         await self.drain()
         await self.stack.aclose()
         await self.start()
+
+    async def taken_in(self) -> None:
+        """Until the router sends it work: the other one is not to go before."""
+        for _ in range(TAKEN_IN_S):
+            if await self.has_answered():
+                return
+            await asyncio.sleep(1)
+        raise TimeoutError("the router sends it nothing")
+
+    async def has_answered(self) -> bool:
+        told = (await self.started.client.get(f"{self.started.url}/metrics")).text
+        return "swires_searches_total{" in told
 
     async def drain(self) -> None:
         self.started.process.send_signal(signal.SIGTERM)
@@ -66,8 +84,8 @@ async def replicas(checkpoint: Path, tmp_path: Path) -> AsyncIterator[list[Repli
 @pytest_asyncio.fixture(loop_scope="session")
 async def router(replicas: list[Replica], tmp_path: Path) -> AsyncIterator[Listening]:
     urls = [replica.started.url for replica in replicas]
-    route = (str(ROUTER), "--policy", "round_robin", "--prometheus-port", str(free_port()), "--worker-urls", *urls)
-    async with listening(tmp_path / "router.log", *route) as router:
+    route = (str(ROUTER), "--policy", "round_robin", "--prometheus-port", str(free_port()), *HEALTH)
+    async with listening(tmp_path / "router.log", *route, "--worker-urls", *urls) as router:
         yield router
 
 
@@ -100,6 +118,7 @@ async def test_a_rolling_restart_loses_no_search(replicas: list[Replica], router
         for replica in replicas:
             before = sum(answered)
             await replica.restart()
+            await replica.taken_in()
             assert sum(answered) > before + CLIENTS  # by the other one
         over.set()
     print(f"{sum(answered)} of {sum(answered)} searches answered while both servers were restarted")
