@@ -38,13 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="write what pages show anew instead of comparing it")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests, one has all that need the one engine; else those of one file stay together."""
     for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            needs_engine = "vllm_engine" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("engine" if needs_engine else str(item.path)))
+        if "vllm_engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.engine)
 
 
 @pytest.fixture(scope="session")

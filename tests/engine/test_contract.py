@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     AnyEngine: TypeAlias = FakeEngine | VllmEngine | HttpEngine | TransformersEngine
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.engine]
 
 QUESTION = "Subtract all red circles. How many objects are left?"
 SEEDED = Sampling(seed=7)
