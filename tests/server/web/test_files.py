@@ -48,7 +48,7 @@ async def test_what_the_browser_has_is_not_sent_again(client: httpx.AsyncClient,
 @pytest.mark.parametrize("path", ["/web/none.js", "/web/../app.py", "/web/%2e%2e/app.py", "/web/", "/web/views"])
 async def test_nothing_else_is_sent(client: httpx.AsyncClient, path: str) -> None:
     reply = await client.get(path)
-    assert (reply.status_code, set(reply.json())) == (404, {"error"})
+    assert (reply.status_code, set(reply.json())) == (404, {"error", "request_id"})
 
 
 @pytest.mark.parametrize("name", SOURCES)
