@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "vllm_engine" in getattr(item, "fixturenames", ()):
+        if "start_vllm" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.engine)
 
 
