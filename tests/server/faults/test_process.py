@@ -76,7 +76,7 @@ async def test_the_status_after_two_signals(tmp_path: Path, number: signal.Signa
         await server.ready()
         async with server.connect() as client:
             stalled = asyncio.create_task(ask(client, **question("stall")))
-            while "swires_active_searches 1.0" not in (await client.get("/metrics")).text:
+            while "swires_queue_seconds_count 1.0" not in (await client.get("/metrics")).text:  # it has begun
                 assert not stalled.done()
             server.process.send_signal(number)
             while (await client.get("/ready")).status_code == 200:
