@@ -18,6 +18,7 @@ from statistics import linear_regression, median, quantiles
 from typing import Any, Literal
 
 import aiohttp
+import uvloop
 from PIL.Image import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -142,7 +143,7 @@ class Cost:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.serve:
-        asyncio.run(_serve(options))
+        uvloop.run(_serve(options))
         return 0
     try:
         asyncio.run(_measure(options))
