@@ -14,7 +14,6 @@ BIN := $(VENV)/bin
 SERVING := $(VENV)/.installed-$(DEVICE)-serving
 EVERYTHING := $(VENV)/.installed-$(DEVICE)-everything
 RECIPE := pyproject.toml deploy/install.py deploy/torchvision_without_cuda.py $(wildcard deploy/locks/*.txt)
-OTHERS := $(VENV)/.tests
 SUITES := .venv-suites
 RIVALS := .venv-bench
 ROUTER := .venv-router
@@ -30,12 +29,9 @@ help: ## list the commands
 serve: $(SERVING) ## serve the checkpoint MODEL on vLLM at HOST:PORT
 	$(BIN)/swires serve --model $(MODEL) --host $(HOST) --port $(PORT)
 
-# vLLM on a CPU binds itself to the first core, on which a second engine would hardly start: the others have the last one.
 test: $(EVERYTHING) $(HELM) ## run the tests, those on real vLLM included
-	@VLLM_CPU_OMP_THREADS_BIND=$$(($$(nproc) - 1)) $(BIN)/python -m pytest -m "not slow and not engine" > $(OTHERS) 2>&1 & others=$$!; trap "kill $$others" INT TERM; \
-	$(BIN)/python -m pytest -m "not slow and engine"; status=$$?; \
-	echo "the others, beside these in a process of their own:"; \
-	tail --pid=$$others --lines=+1 --follow $(OTHERS); wait $$others || status=$$?; exit $$status
+	@$(BIN)/python -m pytest -m "not slow and not engine"; status=$$?; \
+	$(BIN)/python -m pytest -m "not slow and engine" && exit $$status
 
 test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train; five minutes
 	$(BIN)/python -m pytest -m slow
