@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
 import termios
@@ -172,6 +173,8 @@ async def answering(reply: bytes, models: bytes = MODELS) -> AsyncGenerator[tupl
         if head.startswith(b"GET"):
             writer.write(b"HTTP/1.1 200 OK\r\n" + length + models)
         elif reply:
+            asked = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            await reader.readexactly(int(asked[1]) if asked else 0)  # what is left unread resets the connection
             writer.write(reply)
         else:
             while await reader.read(1 << 16):
