@@ -33,7 +33,7 @@ test: $(EVERYTHING) $(HELM) ## run the tests, those on real vLLM included
 	@$(BIN)/python -m pytest -m "not slow and not engine"; status=$$?; \
 	$(BIN)/python -m pytest -m "not slow and engine" && exit $$status
 
-test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train; five minutes
+test-slow: $(EVERYTHING) ## run what `make test` leaves out: more families of models, more ways to train, more faults; eight minutes
 	$(BIN)/python -m pytest -m slow
 
 test-chart: $(EVERYTHING) $(HELM) ## render the chart and hold it and compose.yaml against the code; a minute
