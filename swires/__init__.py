@@ -1,6 +1,7 @@
 """Staged answers about images, searched for with SWIRES: a pure library over an engine and a scorer."""
 
 from swires.adaptive import Adaptive
+from swires.ahead import Foresight
 from swires.budget import Budget, Limit, Spend
 from swires.choosing import StageUse
 from swires.errors import DeadlineExceeded, EngineError, InvalidPlan, Overloaded, ScorerError, SwiresError
@@ -48,6 +49,7 @@ __all__ = [
     "Event",
     "Expand",
     "Flow",
+    "Foresight",
     "Greedy",
     "InvalidPlan",
     "Limit",

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
@@ -53,6 +54,17 @@ class Spend:
     def __post_init__(self) -> None:
         self.start = self.clock()
 
+    def part(self) -> "Spend":
+        """What is used apart, under the same limits and since the same time, until it is added or forgotten."""
+        part = copy(self)
+        for count in COUNTS:
+            setattr(part, count, 0)
+        return part
+
+    def add(self, part: "Spend") -> None:
+        for count in COUNTS:
+            setattr(self, count, getattr(self, count) + getattr(part, count))
+
     @property
     def num_tokens(self) -> int:
         """What the budget is charged: the same whatever the prefix cache held, so that a search can be repeated."""
@@ -77,3 +89,13 @@ class Spend:
         if total > self.budget.max_generations:
             return "generations"
         return "load" if self.granted is not None and total > self.granted else None
+
+
+COUNTS = (
+    "generations",
+    "num_generated_tokens",
+    "num_read_tokens",
+    "num_scored_tokens",
+    "num_cached_tokens",
+    "num_computed_tokens",
+)

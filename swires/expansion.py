@@ -43,12 +43,18 @@ class Expansion:
     deadline: float
     known: dict[tuple[int, ...], float] = field(default_factory=dict)
     degraded: bool = field(default=False, init=False)
+    _task: asyncio.Task[tuple[Trajectory, ...]] | None = field(default=None, init=False)
     _num_asked: int = field(default=0, init=False)
     _num_failed: int = field(default=0, init=False)
     _failure: EngineError | None = field(default=None, init=False)
     _grown: list[tuple[Trajectory, Candidate]] = field(default_factory=list, init=False)
     _arrivals: asyncio.Queue[Trajectory] = field(default_factory=asyncio.Queue, init=False)
     _scores: dict[int, float] = field(default_factory=dict, init=False)
+
+    def start(self) -> asyncio.Task[tuple[Trajectory, ...]]:
+        """`run`, in a task of its own; there is but one, whoever asks."""
+        self._task = self._task or asyncio.create_task(self.run())
+        return self._task
 
     async def run(self) -> tuple[Trajectory, ...]:
         """What the parents have grown into, parent by parent. Raises EngineError."""

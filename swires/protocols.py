@@ -89,6 +89,11 @@ class SearchPolicy(Protocol):
         """None for as many as the budget allows."""
         ...
 
+    @property
+    def thresholds(self) -> bool:
+        """Whether it compares scores with a fixed one or across expansions."""
+        ...
+
     def flow(self, spend: Spend) -> Flow:
         """One search; keeps within the generations that `spend` allows."""
         ...

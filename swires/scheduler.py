@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncGenerator
 
 from swires.admission import Line, Turn
+from swires.ahead import Foresight
 from swires.errors import EngineError, Overloaded
 from swires.events import Emit, Event
 from swires.plan import SearchPlan
@@ -20,15 +21,19 @@ class Scheduler:
 
     A search costs its width; one wider than the capacity takes all of it. At most `max_waiting` searches
     wait for their turn, one more is refused. With `shrinks`, a search that leaves others waiting is granted fewer
-    generations: of those that its policy can do without, as great a share is left out as the line is full.
+    generations: of those that its policy can do without, as great a share is left out as the line is full. Searches
+    begin likely stages early while all candidates come to `look_ahead` at most.
     """
 
-    def __init__(self, engine: Engine, *, capacity: int, max_waiting: int, shrinks: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, *, capacity: int, max_waiting: int, shrinks: bool = False, look_ahead: int = 0
+    ) -> None:
         self._engine = engine
         self._capacity = capacity
         self._max_waiting = max_waiting
         self._shrinks = shrinks
         self._line = Line(capacity)
+        self._foresight = Foresight(look_ahead, lambda: self.num_held)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._given_up: str | None = None
@@ -54,6 +59,10 @@ class Scheduler:
     @property
     def capacity(self) -> int:
         return self._capacity
+
+    @property
+    def foresight(self) -> Foresight:
+        return self._foresight
 
     @property
     def draining(self) -> bool:
@@ -117,7 +126,8 @@ class Scheduler:
         with joined or self.join(plan.width) as turn:
             await turn.come()
             self._check_open()
-            result = await search(plan, self._engine, scorer, emit, granted=self._granted(plan))
+            granted = self._granted(plan)
+            result = await search(plan, self._engine, scorer, emit, granted=granted, foresight=self._foresight)
         self._mean_s += NEWEST_SHARE * (result.seconds - self._mean_s)
 
     def _check_open(self) -> None:

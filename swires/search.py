@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from random import Random
 
+from swires.ahead import Foresight, LookAhead, Step
 from swires.budget import Limit, Spend
 from swires.errors import DeadlineExceeded
 from swires.events import Emit, SearchFinished
@@ -17,9 +18,17 @@ from swires.result import SearchResult
 from swires.stages import Stage
 from swires.types import Expand, Flow, Outcome, Sampling, Trajectory
 
+NO_FORESIGHT = Foresight(0, lambda: 0)
+
 
 async def search(
-    plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit, *, granted: int | None = None
+    plan: SearchPlan,
+    engine: Engine,
+    scorer: Scorer,
+    emit: Emit,
+    *,
+    granted: int | None = None,
+    foresight: Foresight | None = None,
 ) -> SearchResult:
     """Search for the answer to `plan`, telling `emit` what happens.
 
@@ -27,12 +36,16 @@ async def search(
     tokens is kept. Generations and tokens never pass their limits; a candidate that the scorer reads is charged its
     length once more, whatever the scorer had to compute for that. Further answers have generations of their own kept
     for them; one for which tokens or time are short is cut. At most `granted` generations are begun, where those are
-    fewer than the budget's: then `load` is what ends the search. Raises EngineError, and DeadlineExceeded when time ran
-    out before there was any text.
+    fewer than the budget's: then `load` is what ends the search. With `foresight` likely stages are begun early; what
+    is undone of them is neither in the tree nor charged. Raises EngineError, and DeadlineExceeded when time ran out
+    before there was any text.
     """
-    run = Search(plan, engine, scorer, emit, granted)
-    with closing(plan.policy.flow(run.spend)) as flow:
-        outcome = await run.follow(flow)
+    run = Search(plan, engine, scorer, emit, granted, foresight)
+    try:
+        with closing(plan.policy.flow(run.spend)) as flow:
+            outcome = await run.follow(flow)
+    finally:
+        await run.ahead.close()
     run.record.commit(outcome.answer)
     result = run.finish(outcome, await run.others(outcome.answer))
     emit(SearchFinished(result))
@@ -43,7 +56,13 @@ class Search:
     """One search under way."""
 
     def __init__(
-        self, plan: SearchPlan, engine: Engine, scorer: Scorer, emit: Emit, granted: int | None = None
+        self,
+        plan: SearchPlan,
+        engine: Engine,
+        scorer: Scorer,
+        emit: Emit,
+        granted: int | None,
+        foresight: Foresight | None,
     ) -> None:
         self.plan = plan
         self.engine = engine
@@ -51,7 +70,8 @@ class Search:
         self.emit = emit
         self.spend = Spend(plan.budget, asyncio.get_running_loop().time, reserved=plan.num_others, granted=granted)
         self.record = Record(emit)
-        self.num_expands = 0
+        self.past: list[tuple[Trajectory, ...]] = []
+        self.ahead = LookAhead(foresight or NO_FORESIGHT, plan.policy, self.spend, self.likely_step, self.expansion)
         self.known_scores: dict[tuple[int, ...], float] = {}
         self.scorer_degraded = False
 
@@ -63,7 +83,7 @@ class Search:
                 allowed = allowance(expand, self.plan.max_tokens, self.spend)
                 if limit := limit_before(expand, allowed, self.spend):
                     return await self.conclude(limit)
-                grown = await self.expand(expand, allowed)
+                grown = await self.expand(expand, allowed, look_ahead=True)
                 if limit := limit_after(grown, allowed):
                     return await self.conclude(limit)
                 expand = flow.send(grown)
@@ -91,28 +111,44 @@ class Search:
         self.spend.reserved = 0
         return await self.expand(expand, allowance(expand, self.plan.max_tokens, self.spend))
 
-    async def expand(self, expand: Expand, allowed: Allowance) -> tuple[Trajectory, ...]:
+    async def expand(self, expand: Expand, allowed: Allowance, *, look_ahead: bool = False) -> tuple[Trajectory, ...]:
         """Sample and score what `expand` asks for, as far as is allowed."""
         self.record.begin(expand)
-        expansion = Expansion(
-            expand,
-            self.samplings(expand, allowed),
-            problem=self.plan.problem,
-            engine=self.engine,
-            scorer=self.scorer,
-            spend=self.spend,
-            emit=self.emit,
-            first_id=self.record.next_id,
-            deadline=allowed.deadline,
-            known=self.known_scores,
-        )
-        grown = await expansion.run()
+        step = self.step(expand, allowed, len(self.past), self.record.next_id)
+        expansion = self.ahead.take(step, self.emit) or self.expansion(step, self.emit)
+        running = expansion.start()
+        if look_ahead:
+            self.ahead.look(step, self.past)
+        grown = await running
+        self.spend.add(expansion.spend)
         self.record.add(expand, grown)
-        self.num_expands += 1
+        self.past.append(grown)
         self.scorer_degraded |= expansion.degraded
         return grown
 
-    def samplings(self, expand: Expand, allowed: Allowance) -> list[Sampling | None]:
+    def likely_step(self, expand: Expand, spend: Spend, number: int, first_id: int) -> Step | None:
+        """None where a limit forbids it."""
+        allowed = allowance(expand, self.plan.max_tokens, spend)
+        return None if limit_before(expand, allowed, spend) else self.step(expand, allowed, number, first_id)
+
+    def step(self, expand: Expand, allowed: Allowance, number: int, first_id: int) -> Step:
+        return Step(number, expand, tuple(self.samplings(expand, allowed, number)), allowed.deadline, first_id)
+
+    def expansion(self, step: Step, emit: Emit) -> Expansion:
+        return Expansion(
+            step.expand,
+            step.samplings,
+            problem=self.plan.problem,
+            engine=self.engine,
+            scorer=self.scorer,
+            spend=self.spend.part(),
+            emit=emit,
+            first_id=step.first_id,
+            deadline=step.deadline,
+            known=self.known_scores,
+        )
+
+    def samplings(self, expand: Expand, allowed: Allowance, number: int) -> list[Sampling | None]:
         """How each parent is sampled; one whose answer has no room left is not."""
         sampling = replace(
             self.plan.sampling_of(expand.stage),
@@ -124,9 +160,7 @@ class Search:
         if expand.greedy:
             sampling = replace(sampling, temperature=0.0, seed=None)
         return [
-            replace(sampling, max_tokens=max_tokens, seed=_seed(sampling.seed, self.num_expands, index))
-            if max_tokens
-            else None
+            replace(sampling, max_tokens=max_tokens, seed=_seed(sampling.seed, number, index)) if max_tokens else None
             for index, max_tokens in enumerate(allowed.max_tokens)
         ]
 

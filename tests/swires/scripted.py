@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from hypothesis import settings
 
+from swires.ahead import Foresight, Kind
 from swires.events import Event, StageChosen, TextCommitted
 from swires.plan import SearchPlan
 from swires.protocols import Chunk, Engine, Scorer, Scores
@@ -157,10 +158,22 @@ class ScriptedScorer:
         return Scores(values, self.tokens_each * len(values), num_cached_tokens=len(values))
 
 
-def searched(plan: SearchPlan, engine: Engine, scorer: Scorer) -> tuple[SearchResult, list[Event]]:
+class Trusting(Foresight):
+    """Acts upon every guess."""
+
+    def __init__(self, most: int = 999, held: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(most, held)
+
+    def expects(self, kind: Kind) -> bool:
+        return True
+
+
+def searched(
+    plan: SearchPlan, engine: Engine, scorer: Scorer, foresight: Foresight | None = None
+) -> tuple[SearchResult, list[Event]]:
     """A search from start to end, with what holds for every one of them."""
     events: list[Event] = []
-    result = run(search(plan, engine, scorer, events.append))
+    result = run(search(plan, engine, scorer, events.append, foresight=foresight))
     assert "".join(event.text for event in events if isinstance(event, TextCommitted)) == result.answer.text
     chosen = [(event.candidate, event.score) for event in events if isinstance(event, StageChosen)]
     assert chosen == list(zip(result.answer.candidates, result.answer.scores, strict=True))

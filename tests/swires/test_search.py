@@ -35,6 +35,7 @@ from tests.swires.scripted import (
     Request,
     ScriptedEngine,
     ScriptedScorer,
+    Trusting,
     few,
     ids,
     many,
@@ -97,12 +98,14 @@ def followed(plan: SearchPlan, engine: ScriptedEngine, scorer: ScriptedScorer) -
 
 
 @few
-@given(st.sampled_from(sorted(POLICIES)), st.integers(0, 999), st.floats(0, 1), st.booleans())
-def test_the_outcome_does_not_depend_on_who_arrives_first(name: str, seed: int, scorer_s: float, wrong: bool) -> None:
+@given(st.sampled_from(sorted(POLICIES)), st.integers(0, 999), st.floats(0, 1), st.booleans(), st.booleans())
+def test_the_outcome_does_not_depend_on_who_arrives_first(
+    name: str, seed: int, scorer_s: float, wrong: bool, looks_ahead: bool
+) -> None:
     plan = SearchPlan(PROBLEM, POLICIES[name](), Sampling(seed=seed))
     engine = ScriptedEngine(random_script(seed, wrong=wrong))
     scorer = ScriptedScorer(random_judge(seed), scorer_s)
-    result, _ = searched(plan, engine, scorer)
+    result, _ = searched(plan, engine, scorer, Trusting() if looks_ahead else None)
     outcome = followed(plan, engine, scorer)
     assert (result.answer, result.accepted, result.stopped_by) == (
         outcome.answer,
@@ -117,6 +120,7 @@ class Wandering:
 
     seed: int
     name: ClassVar[str] = "wandering"
+    thresholds: ClassVar[bool] = True
     width: ClassVar[int] = 9
     least_generations: ClassVar[int] = 1
     most_generations: ClassVar[None] = None
@@ -151,23 +155,26 @@ class Wandering:
     ),
     st.integers(0, 60),
     st.integers(1, 4),
+    st.booleans(),
 )
 def test_any_search_keeps_its_limits_and_its_word(
-    seed: int, budget: Budget, tokens_each: int, num_answers: int
+    seed: int, budget: Budget, tokens_each: int, num_answers: int, looks_ahead: bool
 ) -> None:
     assume(num_answers <= min(budget.max_generations, budget.max_total_tokens))
     engine = ScriptedEngine(random_script(seed, wrong=True))
     scorer = ScriptedScorer(random_judge(seed), 0.3, tokens_each)
     try:
         plan = SearchPlan(PROBLEM, Wandering(seed), Sampling(), budget, num_answers=num_answers)
-        result, events = searched(plan, engine, scorer)
+        result, events = searched(plan, engine, scorer, Trusting() if looks_ahead else None)
     except DeadlineExceeded:
         assert budget.timeout_s < 6
         return
     finally:
         assert engine.num_running == 0
     assert events[-1] == SearchFinished(result)
-    assert result.generations == sum(request.n for request in engine.requests) <= budget.max_generations
+    assert result.generations <= sum(request.n for request in engine.requests)
+    assert result.generations == sum(request.n for request in engine.requests) or looks_ahead
+    assert result.generations <= budget.max_generations
     assert result.tokens.generated <= budget.max_total_tokens
     assert len(result.answers) == num_answers
     assert all(len(answer.token_ids) <= budget.max_answer_tokens for answer in result.answers)
