@@ -64,6 +64,7 @@ def create_app(
         capacity=settings.max_candidates,
         max_waiting=settings.max_waiting,
         shrinks=settings.shrink_under_load,
+        look_ahead=settings.look_ahead,
     )
     metrics = Metrics(scheduler, engine, settings.name)
     service = Service(

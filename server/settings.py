@@ -107,6 +107,12 @@ class Settings(BaseSettings):
     max_answer_tokens: int = Field(8_192, ge=1, description="greatest number of tokens in one answer")
     timeout_s: float = Field(120, gt=0, description="greatest number of seconds that one search may take")
     max_candidates: int = Field(256, ge=1, description="candidates that all searches together may sample at once")
+    look_ahead: int = Field(
+        64,
+        ge=0,
+        description="candidates of all searches up to which likely stages are begun early, before it is known that the "
+        "search goes there; 0 for never",
+    )
     max_waiting: int = Field(64, ge=0, description="searches that may wait for their turn; more are answered with 503")
     shrink_under_load: bool = Field(
         False,

@@ -26,6 +26,7 @@ from server.engine.vllm_engine import VllmEngine
 from server.scorer.offered import make_scorers
 from server.settings import Settings
 from swires.admission import Line
+from swires.ahead import Foresight
 from swires.events import Event, TextCommitted
 from swires.plan import SearchPlan
 from swires.protocols import Chunk
@@ -76,6 +77,8 @@ class InProcess:
         self.policy = ONE_ROUND if fixed else BALANCED
         self.capacity = Settings.model_fields["max_candidates"].default
         self.line = Line(self.capacity)
+        look_ahead = Settings.model_fields["look_ahead"].default
+        self.foresight = Foresight(look_ahead, lambda: self.capacity - self.line.free)
         self.trees = dict[str, Tree]()
 
     async def answer(self, request: Json) -> Json:
@@ -83,9 +86,9 @@ class InProcess:
             case "metrics":
                 return {"metrics": generate_latest().decode()}
             case "search":
-                return await self.search(request)
+                return await self.search(request, looks_ahead=request["looks_ahead"])
             case "tree":
-                return {} if request["key"] in self.trees else await self.search(request)
+                return {} if request["key"] in self.trees else await self.search(request, looks_ahead=True)
             case "ceiling":
                 return await self.ceiling(request, scored=request["scored"])
         raise ValueError(request["row"])
@@ -95,7 +98,7 @@ class InProcess:
         parts = [{"type": "image"}, {"type": "text", "text": request["question"]}]
         return await self.engine.render([{"role": "user", "content": parts}], [image])
 
-    async def search(self, request: Json) -> Json:
+    async def search(self, request: Json, *, looks_ahead: bool) -> Json:
         """As the server would, which admits no more candidates at once than fit."""
         first_s, started = list[float](), time.perf_counter()
 
@@ -108,7 +111,7 @@ class InProcess:
         plan = SearchPlan(problem, self.policy, Sampling(TEMPERATURE, TOP_P))
         with self.line.join(min(plan.width, self.capacity)) as turn:
             await turn.come()
-            result = await search(plan, engine, scorer, note)
+            result = await search(plan, engine, scorer, note, foresight=self.foresight if looks_ahead else None)
         self.trees[request["key"]] = engine.tree
         return {
             "content": result.sections[-1].text,

@@ -69,7 +69,8 @@ class Families:
         self.generated_tokens = counter(
             "swires_generated_tokens",
             "Tokens of candidates, by fate: chosen for the answer; discarded for a better one; retraced, of a round "
-            "that the search went back from; aborted by a limit; lost with a search that gave no answer",
+            "that the search went back from; aborted by a limit; undone, of a stage begun early for nothing; "
+            "lost with a search that gave no answer",
             ("policy", "fate"),
         )
         self.prompt_tokens = counter(

@@ -33,6 +33,9 @@ class Metrics:
         families.max_candidates.set(scheduler.capacity)
         families.engine_alive.set_function(lambda: engine.alive)
         families.draining.set_function(lambda: scheduler.draining)
+        scheduler.foresight.on_undone = lambda policy, num_tokens: families.generated_tokens.labels(
+            policy, "undone"
+        ).inc(num_tokens)
         families.build.info({"version": __version__, "engine": engine.version, "model": model})
 
     def page(self) -> bytes:
