@@ -25,7 +25,7 @@ from server.engine.labels import LabelRead
 from server.engine.messages import check_length, plain
 from server.engine.plain_text import BREAK, PlainText, unbroken
 from server.engine.tags import closing_ids
-from server.engine.tokens import following
+from server.engine.tokens import following, text_of
 from server.engine.writing import TOKENS_PER_CHUNK, End, Likely, Writing
 from server.settings import CACHED_POSITIONS
 from swires.errors import EngineError, InvalidPlan
@@ -298,7 +298,7 @@ class TransformersEngine:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, tags and all."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        return text_of(ids, self._tokenizer)
 
     def closing_id(self, stage: Stage) -> int | None:
         return self._closing_ids[stage]

@@ -43,7 +43,7 @@ from server.engine.ranks import Ranks
 from server.engine.sampling_params import sampling_params
 from server.engine.structure import bounds_strings
 from server.engine.tags import closing_ids
-from server.engine.tokens import following
+from server.engine.tokens import following, text_of
 from server.engine.writing import End, Likely, Writing, side_by_side
 from server.span import trace_headers
 from swires.errors import EngineError, InvalidPlan
@@ -350,7 +350,7 @@ class VllmEngine:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, tags and all."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        return text_of(ids, self._tokenizer)
 
 
 def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def side_by_side(
     n: int, room: int, sample: Callable[[int], AsyncGenerator[Chunk, None]]
 ) -> AsyncGenerator[Chunk, None]:
     """The chunks of `n` candidates as they come, each sampled by itself; without `room` for a token each is empty."""
-    return merged([sample(index) if room > 0 else _empty(index) for index in range(n)])
+    streams = [sample(index) if room > 0 else _empty(index) for index in range(n)]
+    return streams[0] if n == 1 else merged(streams)
 
 
 async def _empty(index: int) -> AsyncGenerator[Chunk, None]:

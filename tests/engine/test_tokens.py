@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from server.engine.tokens import decoded, following, pieces_of, trimmed
+from server.engine.tokens import decoded, following, pieces_of, text_of, trimmed
 
 SENTENCES = ["The blue square.</CAPTION> The end.", "A red circle, a blue square."] * 4
 
@@ -106,3 +106,9 @@ def test_a_stop_string_that_is_encoded_anew_gets_no_space() -> None:
         return str(SPELLED.decode(list(ids)))
 
     assert decode(trimmed(encode("Yes.</an"), "Yes.</a", decode=decode, encode=encode)) == "Yes.</a"
+
+
+@given(st.text())
+def test_a_text_is_what_the_tokenizer_says(text: str) -> None:
+    ids = encode(text)
+    assert text_of(ids, BYTES) == text_of(ids, BYTES.backend_tokenizer) == decode(ids)
