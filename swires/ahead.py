@@ -136,7 +136,8 @@ class LookAhead:
 
     def look(self, step: Step, past: Sequence[tuple[Trajectory, ...]]) -> None:
         """While `step` is under way, after what has come of those before it, begin what will likely follow."""
-        if self._early or not self.policy.thresholds or not self.foresight.has_room(self.policy.width):
+        may_be_rejected = self.policy.thresholds and step.expand.scored and not step.expand.concludes
+        if not may_be_rejected or self._early or not self.foresight.has_room(self.policy.width):
             return
         if guess := self._guess(step, past):
             self._guesses.append(guess)

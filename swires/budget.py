@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
@@ -56,9 +55,8 @@ class Spend:
 
     def part(self) -> "Spend":
         """What is used apart, under the same limits and since the same time, until it is added or forgotten."""
-        part = copy(self)
-        for count in COUNTS:
-            setattr(part, count, 0)
+        part = Spend(self.budget, self.clock, reserved=self.reserved, granted=self.granted)
+        part.start = self.start
         return part
 
     def add(self, part: "Spend") -> None:
