@@ -134,15 +134,17 @@ def test_what_is_undone_is_neither_in_the_tree_nor_charged() -> None:
 
 
 def test_it_learns_what_is_likely() -> None:
-    foresight = Foresight(99, lambda: 0)
-    assert not foresight.expects(KIND)
-    for _ in range(2):
-        foresight.learn(KIND, came_true=True)
-    assert foresight.expects(KIND)
-    assert not foresight.expects(("swires", 1, 5))
-    for _ in range(9):
-        foresight.learn(KIND, came_true=False)
-    assert not foresight.expects(KIND)
+    """What comes true nine times in ten, before long; not what does once in three times; and it learns anew."""
+    foresight, often, seldom = Foresight(99, lambda: 0), KIND, ("swires", 3, 5)
+    assert not foresight.expects(often)
+    for number in range(99):
+        foresight.learn(often, came_true=number % 10 != 9)
+        foresight.learn(seldom, came_true=number % 3 == 0)
+        assert foresight.expects(often) or number == 0
+        assert not foresight.expects(seldom)
+    for _ in range(20):
+        foresight.learn(often, came_true=False)
+    assert not foresight.expects(often)
 
 
 def test_searches_learn_from_each_other() -> None:
