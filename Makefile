@@ -19,7 +19,7 @@ RIVALS := .venv-bench
 ROUTER := .venv-router
 HELM := $(VENV)/.installed-helm
 
-.PHONY: help serve test test-slow test-chart test-router test-monitoring test-rolling check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-shell bench-overload sizing soak soak-vllm lock sbom licenses audit test-image clean
+.PHONY: help serve test test-slow test-chart test-router test-monitoring test-rolling check format fuzz demo-checkpoint experiment experiment-scorers verifier-demo trace screenshots docs docs-options docs-metrics suites suites-test bench bench-ahead bench-shell bench-overload sizing soak soak-vllm lock sbom licenses audit test-image clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -145,6 +145,9 @@ fuzz: $(EVERYTHING) ## hold a server of MODEL to its OpenAPI document, with any 
 BENCH ?=
 bench: $(EVERYTHING) $(RIVALS)/.installed ## compare with what else one would run, one table; 25 minutes, BENCH=--quick for less
 	$(BIN)/python -m deploy.bench --model $(MODEL) $(BENCH)
+
+bench-ahead: $(EVERYTHING) ## what stages begun early save, on and off in turn; ten minutes
+	$(BIN)/python -m deploy.bench.ahead --model $(MODEL)
 
 bench-shell: $(EVERYTHING) ## what the server itself costs a search and a token; five minutes
 	$(BIN)/python -m deploy.bench.shell --flame deploy/bench/shell.svg

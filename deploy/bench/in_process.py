@@ -86,9 +86,9 @@ class InProcess:
             case "metrics":
                 return {"metrics": generate_latest().decode()}
             case "search":
-                return await self.search(request, looks_ahead=request["looks_ahead"])
+                return await self.search(request)
             case "tree":
-                return {} if request["key"] in self.trees else await self.search(request, looks_ahead=True)
+                return {} if request["key"] in self.trees else await self.search(request)
             case "ceiling":
                 return await self.ceiling(request, scored=request["scored"])
         raise ValueError(request["row"])
@@ -98,7 +98,7 @@ class InProcess:
         parts = [{"type": "image"}, {"type": "text", "text": request["question"]}]
         return await self.engine.render([{"role": "user", "content": parts}], [image])
 
-    async def search(self, request: Json, *, looks_ahead: bool) -> Json:
+    async def search(self, request: Json) -> Json:
         """As the server would, which admits no more candidates at once than fit."""
         first_s, started = list[float](), time.perf_counter()
 
@@ -111,7 +111,7 @@ class InProcess:
         plan = SearchPlan(problem, self.policy, Sampling(TEMPERATURE, TOP_P))
         with self.line.join(min(plan.width, self.capacity)) as turn:
             await turn.come()
-            result = await search(plan, engine, scorer, note, foresight=self.foresight if looks_ahead else None)
+            result = await search(plan, engine, scorer, note, foresight=self.foresight)
         self.trees[request["key"]] = engine.tree
         return {
             "content": result.sections[-1].text,

@@ -112,12 +112,7 @@ async def know_tree(fleet: Fleet, question: Question) -> None:
 ROWS: Mapping[str, Row] = {
     "plain-vllm": Row("greedy chat on vLLM's own server", "vllm", plain_vllm),
     "plain-ours": Row("the same through our server: policy greedy", "ours", ours(policy="greedy")),
-    "ours-inprocess": Row(
-        "the search as a library, preset balanced", "in-process", of_child("in-process", "search", looks_ahead=True)
-    ),
-    "ours-inprocess-in-turn": Row(
-        "the same without stages begun early", "in-process", of_child("in-process", "search", looks_ahead=False)
-    ),
+    "ours-inprocess": Row("the search as a library, preset balanced", "in-process", of_child("in-process", "search")),
     "ceiling": Row(
         "all sequences of that search, and what its scorer read, submitted to the bare engine at once",
         "in-process",
