@@ -354,11 +354,12 @@ class VllmEngine:
 
 
 def _cpu_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
-    """vLLM's own are a block of 128 tokens, with which short stages find little cached, and 92 % of all memory."""
+    """vLLM's own are a block of 128 tokens, with which short stages find little cached, and 92 % of all memory. Its
+    worker is mended, else a seed could end it."""
     if not current_platform.is_cpu():
         return {}
     memory = {} if "gpu_memory_utilization" in options else {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
-    return {"block_size": 32, **memory}
+    return {"block_size": 32, "worker_extension_cls": "server.engine.cpu_worker.SeedsOnCpu", **memory}
 
 
 def _logging(options: Mapping[str, Any]) -> dict[str, LoggingConfig]:

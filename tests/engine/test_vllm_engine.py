@@ -178,6 +178,18 @@ def children(pid: int) -> list[int]:
     return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
+async def test_seeds_survive_prompts_that_are_read_in_parts(vllm_engine: "VllmEngine", problem: Problem) -> None:
+    """All at once they are more than a step takes: one of vLLM's generators for seeds ends its worker on a CPU then."""
+
+    async def sampled(number: int) -> Chunk:
+        prefix = vllm_engine.encode(f"{Stage.SUMMARY.opening}{number} " + "a red circle, " * 60)
+        (chunk,) = await last_chunks(vllm_engine, problem, prefix, Stage.SUMMARY, seed=number, max_tokens=2)
+        return chunk
+
+    chunks = await asyncio.gather(*map(sampled, range(48)))
+    assert [len(chunk.token_ids) for chunk in chunks] == [2] * 48
+
+
 async def test_ctrl_c_does_not_reach_the_core(vllm_engine: "VllmEngine", problem: Problem) -> None:
     cores = [process.pid for process in multiprocessing.active_children() if process.pid is not None]
     workers = [child for core in cores for child in children(core)]
