@@ -260,6 +260,7 @@ async def test_drafts_are_refused(start_vllm: "StartVllm", checkpoint: Path) -> 
             raise AssertionError("it has started")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # at vLLM's first import
 async def test_engine_options_are_those_of_vllm() -> None:
     from server.engine.vllm_engine import engine_options
 
