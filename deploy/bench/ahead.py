@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from textwrap import fill
 from typing import Any
 
 from PIL import Image
@@ -149,14 +150,21 @@ def _rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
 def report(out: Path, cells: Sequence[Cell]) -> None:
     of = {"machine": machine(), "commit": commit()}
     (out / "ahead.json").write_text(json.dumps(of | {"cells": [asdict(cell) for cell in cells]}, indent=1) + "\n")
-    (out / "ahead.md").write_text(
-        "# Stages begun early\n\n"
-        f"`make bench-ahead` on {of['machine']}, commit {of['commit']}: [searches](../../server/docs/search.md"
-        "#begun-early) of the same seeds in turn and with\nlikely stages begun early, `--look-ahead "
-        f"{SETTINGS['look_ahead'].default}`, interleaved; preset `balanced`, the embedded checkpoint, no HTTP.\n\n"
-        f"{table(cells)}\n\nFirst in turn, then ahead; ratios are of a round, least to greatest behind their median. "
-        "Undone are the tokens that were begun\nearly for nothing, as a share of those of the answers' trees.\n"
+    (out / "ahead.md").write_text(page(cells, **of))
+
+
+def page(cells: Sequence[Cell], *, machine: str, commit: str) -> str:
+    look_ahead = SETTINGS["look_ahead"].default
+    before = (
+        f"`make bench-ahead` on {machine}, commit {commit}: searches of the same seeds in turn, and with likely stages "
+        f"[begun early](../../server/docs/search.md#begun-early), `--look-ahead {look_ahead}`, interleaved; preset "
+        "`balanced`, the embedded checkpoint, no HTTP."
     )
+    after = (
+        "First in turn, then ahead; ratios are of a round, least to greatest behind their median. Undone are the "
+        "tokens that were begun early for nothing, as a share of those of the answers' trees."
+    )
+    return f"# Stages begun early\n\n{fill(before, 120)}\n\n{table(cells)}\n\n{fill(after, 120)}\n"
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
